@@ -1,0 +1,1 @@
+"""The wire: messages, codec, sockets and authentication. The only place that imports zmq."""

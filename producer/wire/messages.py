@@ -1,0 +1,310 @@
+"""Every message that crosses a socket.
+
+1. A message is three frames: `PRD1`, the type (the class's name) and a JSON body (the fields below).
+2. Unknown fields are ignored and unknown types are logged, so that two versions can talk; another major is refused.
+3. Money is an integer number of micro-US-dollars; times are seconds since the epoch, UTC; durations are seconds.
+4. A message's sender is known from its CURVE key, never from a field. Ids in a message only correlate.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Ulid = Annotated[str, Field(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$")]
+Micros = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+JsonObject = dict[str, Any]
+
+
+class Message(BaseModel):
+    """A typed JSON object. Strict: text is not coerced to numbers."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+# ---- tasks socket: supervisor to worker --------------------------------------------------------------------------
+
+
+class Welcome(Message):
+    """Answer to Hello: the worker is adopted and may announce itself ready."""
+
+    supervisor: Ulid
+    version: str
+
+
+class TaskMsg(Message):
+    """One attempt of one task: all that a worker needs to run it. Committed before it is sent."""
+
+    attempt: Ulid
+    task: Ulid
+    role: str
+    title: str
+    description: str
+    payload: JsonObject = {}
+    number: int = 1
+    prompt: str
+    system_prompt: str | None = None
+    model: str
+    allowed_tools: list[str] = []
+    max_turns: int = 16
+    max_budget: Micros | None = None
+    timeout_seconds: Seconds = 3600.0
+    idle_timeout_seconds: Seconds = 600.0
+    permission_mode: str = "dontAsk"
+    mcp_servers: JsonObject = {}
+    env: dict[str, str] = {}
+    cwd: str
+    config_dir: str
+    home: str
+    session_id: str
+    resume: bool = False
+    auth: Literal["gateway", "inherit", "none"] = "none"
+    base_url: str | None = None
+    api_token: str | None = None
+
+
+class Cancel(Message):
+    """Stop this attempt: cancel, TERM, KILL, sweep, count survivors. ``reason`` becomes the result's error."""
+
+    attempt: Ulid
+    reason: str
+    grace_seconds: Seconds = 5.0
+
+
+class Ack(Message):
+    """The result of this attempt is committed: its outbox entry may go."""
+
+    attempt: Ulid
+
+
+class Drain(Message):
+    """Take no more tasks; leave when the ones in hand are done."""
+
+
+class Ping(Message):
+    """A question that any answer answers."""
+
+
+class Refuse(Message):
+    """This peer may not take part; it leaves."""
+
+    reason: str
+
+
+class Reply(Message):
+    """Answer to a Call, a Reserve or a control Request, correlated by ``call``."""
+
+    call: str
+    ok: bool
+    result: Any = None
+    error: str | None = None
+    exit_code: int = 0
+
+
+# ---- tasks socket: worker to supervisor --------------------------------------------------------------------------
+
+
+class Hello(Message):
+    """First words of a process start. ``worker`` is the ULID of this start and the socket's identity."""
+
+    worker: Ulid
+    role: str
+    slot: int
+    pid: int
+    pid_start: float
+    version: str
+    running: list[Ulid] = []
+    outbox: list[Ulid] = []
+
+
+class Ready(Message):
+    """The worker can take ``free`` more tasks now (an absolute credit, not an increment)."""
+
+    free: int
+
+
+class Started(Message):
+    """The attempt has begun; ``resumed`` says whether an earlier session was taken up, ``note`` why not."""
+
+    attempt: Ulid
+    session_id: str
+    resumed: bool = False
+    note: str | None = None
+
+
+class Call(Message):
+    """A ledger tool of the agent's: answered by Reply after the commit."""
+
+    call: str
+    attempt: Ulid
+    tool: Literal["insert_task", "record_decision", "record_asset", "get_task", "list_tasks", "escalate"]
+    arguments: JsonObject = {}
+
+
+class Pong(Message):
+    """Answer to Ping."""
+
+
+class Bye(Message):
+    """The worker leaves in good order."""
+
+    reason: str
+
+
+# ---- results socket: worker to supervisor ------------------------------------------------------------------------
+
+Outcome = Literal["succeeded", "failed", "permanent", "throttled", "budget", "cancelled", "lost"]
+
+
+class Usage(Message):
+    """Token counts of one model response, or their sum."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    web_searches: int = 0
+
+
+class Progress(Message):
+    """What an attempt is doing. Advisory: it may be lost.
+
+    ``data`` by kind: text {text}; tool_call {id, name, input}; tool_result {id, name, ok, seconds, summary};
+    usage {model, usage fields, cost_micros|None}; retry {status, error, delay_seconds}; note {text}.
+    """
+
+    attempt: Ulid
+    kind: Literal["text", "tool_call", "tool_result", "usage", "retry", "note"]
+    data: JsonObject
+    at: Seconds = 0.0
+
+
+class Result(Message):
+    """How an attempt ended. Written to the worker's outbox before it is sent, and sent until acknowledged.
+
+    outcome: succeeded; failed (worth a retry); permanent (no retry will help); throttled (until ``until``);
+    budget (a cap stopped it); cancelled (we stopped it); lost is made by the supervisor alone.
+    cost is what the invoker itself reports, None where it reports none; with a gateway the gateway's meter is booked.
+    """
+
+    attempt: Ulid
+    task: Ulid
+    outcome: Outcome
+    text: str = ""
+    error: str | None = None
+    until: float | None = None
+    cost: Micros | None = None
+    usage: dict[str, Usage] = {}
+    session_id: str | None = None
+    output_refs: list[str] = []
+    turns: int = 0
+    tool_calls: int = 0
+    seconds: Seconds = 0.0
+    survivors: int = 0
+
+
+# ---- tasks socket: gateway ---------------------------------------------------------------------------------------
+
+
+class GatewayHello(Message):
+    """The gateway's first words after every (re)connection. ``open``: the attempts it has grants for."""
+
+    gateway: Ulid
+    pid: int
+    pid_start: float
+    url: str
+    version: str
+    open: list[Ulid] = []
+
+
+class Open(Message):
+    """Supervisor to gateway: accept this attempt's token. Sent before the task is; idempotent."""
+
+    attempt: Ulid
+    role: str
+    task: Ulid
+    title: str = ""
+
+
+class Reserve(Message):
+    """Gateway to supervisor: may this request cost up to ``need``? At least ``floor`` makes it useful.
+
+    Answered by Reply(call=request, result={"granted": micros}) with floor <= granted <= need, or ok=False with the
+    reason once no wait can help. A request the supervisor already answered is answered the same again.
+    """
+
+    request: Ulid
+    attempt: Ulid
+    need: Micros
+    floor: Micros
+
+
+class Metered(Message):
+    """Gateway to supervisor: one model request ended. Also a line of the gateway's journal; booked once, by request.
+
+    exact False: the response was cut, and the amount is the most it can have cost.
+    """
+
+    request: Ulid
+    attempt: Ulid
+    model: str
+    usage: Usage = Usage()
+    cost: Micros
+    exact: bool = True
+    status: int = 200
+    at: Seconds = 0.0
+
+
+class Booked(Message):
+    """Supervisor to gateway: this request's record is committed to the ledger."""
+
+    request: Ulid
+
+
+class Close(Message):
+    """Supervisor to gateway: the attempt is over (or must stop): cut its streams, refuse its token."""
+
+    attempt: Ulid
+
+
+class Closed(Message):
+    """Gateway to supervisor: no request of the attempt is open; all its Metered were sent before this."""
+
+    attempt: Ulid
+
+
+# ---- control socket ----------------------------------------------------------------------------------------------
+
+
+class Request(Message):
+    """producerctl, LedgerClient or the dashboard asks for ``op`` (see producer/supervisor/control.py); answered by Reply."""
+
+    call: str
+    op: str
+    arguments: JsonObject = {}
+
+
+# ---- events socket -----------------------------------------------------------------------------------------------
+
+
+class Event(Message):
+    """What happened: an audit row's action and detail, or an attempt's progress."""
+
+    at: Seconds
+    kind: str
+    role: str | None = None
+    task: str | None = None
+    attempt: str | None = None
+    data: JsonObject = {}
+
+
+TYPES: dict[str, type[Message]] = {
+    cls.__name__: cls
+    for cls in (
+        Welcome, TaskMsg, Cancel, Ack, Drain, Ping, Refuse, Reply, Hello, Ready, Started, Call, Pong, Bye, Progress,
+        Result, GatewayHello, Open, Reserve, Metered, Booked, Close, Closed, Request, Event,
+    )
+}  # fmt: skip
