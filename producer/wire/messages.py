@@ -280,7 +280,7 @@ class Closed(Message):
 
 
 class Request(Message):
-    """producerctl, LedgerClient or the dashboard asks for ``op`` (see producer/supervisor/control.py); answered by Reply."""
+    """producerctl, LedgerClient or the dashboard asks for ``op``; answered by Reply, after the commit."""
 
     call: str
     op: str

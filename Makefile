@@ -1,0 +1,49 @@
+# make demo: a whole rehearsed project (real CLI, scripted model, no key, no cost)
+# make test: every check but the long ones; make all: those too
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: demo test lint types layers all bench docs clean
+
+demo: $(READY)
+	$(BIN)/producerctl demo
+
+test: $(READY) lint types layers
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
+
+all: test
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+layers: $(READY)
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/python benchmarks/dispatch.py
+
+docs: $(READY)
+	$(BIN)/python -m producer.core.lifecycle > docs/lifecycle.md
+	$(BIN)/python -m producer.config.docs > docs/configuration.md
+	$(BIN)/python -m producer.cli.docs > docs/commands.md
+
+# uv where it is at hand (or can be had from the index), else pip: the SDK's wheel is large and pip unpacks it slowly.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv && \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python --group dev -e . || \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev -e .
+	@touch $@
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,202 @@
+"""Money in the ledger: holds, reservations, bookings.
+
+1. A claim places a hold; what is held counts against the caps like what is spent.
+2. A hold is max(what is left of the claim's reservation, the sum of the attempt's open model requests).
+3. Booking a cost moves it from held to spent, once, by request id, in the transaction that learns of it.
+4. The UTC day on the hold pays, also for a run over midnight. Releasing a hold is the last thing a settlement does.
+"""
+
+from __future__ import annotations
+
+from producer.core.budget import Cap, Share
+from producer.core.money import ZERO, MicroUSD
+from producer.ids import utc_date
+from producer.ledger.database import Database
+from producer.ledger.model import TOKEN_COLUMNS, Cost
+
+PROJECT = "project"
+
+
+class Accounts:
+    """Spent and held, per role and day, with the project as their sum. Runs inside the ledger's transaction."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def today(self) -> str:
+        """The UTC day of the running transaction."""
+        return utc_date(self._db.now)
+
+    # ---- caps
+
+    def role_cap(self, role: str, limit: MicroUSD | None, date: str | None = None) -> Cap:
+        """What stands against a role's daily cap."""
+        row = self._db.one(
+            "SELECT spent_micros, held_micros FROM budget WHERE agent_owner = ? AND date = ?",
+            role, date or self.today(),
+        )  # fmt: skip
+        return Cap(f"role {role}", limit, *_pair(row))
+
+    def project_cap(self, limit: MicroUSD | None, date: str | None = None) -> Cap:
+        """What stands against the project's daily ceiling."""
+        row = self._db.one(
+            "SELECT sum(spent_micros), sum(held_micros) FROM budget WHERE date = ?", date or self.today()
+        )
+        return Cap(PROJECT, limit, *_pair(row))
+
+    def task_cap(self, task: str, limit: MicroUSD | None) -> Cap:
+        """What stands against a task's own budget, over all its attempts and days."""
+        spent = self._db.value("SELECT cost_micros FROM tasks WHERE id = ?", task) or 0
+        held = self._db.value("SELECT sum(amount) FROM holds WHERE task_id = ?", task) or 0
+        return Cap(f"task {task}", limit, MicroUSD(spent), MicroUSD(held))
+
+    def lineage_cap(self, root: str, limit: MicroUSD | None) -> Cap:
+        """What stands against the budget of a root task and all its descendants."""
+        spent = self._db.value("SELECT sum(cost_micros) FROM tasks WHERE root_task_id = ?", root) or 0
+        held = self._db.value("SELECT sum(amount) FROM holds WHERE root_id = ?", root) or 0
+        return Cap(f"lineage {root}", limit, MicroUSD(spent), MicroUSD(held))
+
+    # ---- holds
+
+    def place(self, attempt: str, task: str, role: str, root: str, amount: MicroUSD) -> None:
+        """Hold ``amount`` for an attempt that is being claimed."""
+        date = self.today()
+        self._db.run("INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?)", attempt, task, role, root, date, amount, amount)
+        self._held(role, date, amount)
+
+    def release(self, attempt: str) -> MicroUSD:
+        """Give back what the attempt still holds; how much. Zero where it holds nothing any more."""
+        row = self._db.one("SELECT role, date, amount FROM holds WHERE attempt = ?", attempt)
+        if row is None:
+            return ZERO
+        self._db.run("DELETE FROM holds WHERE attempt = ?", attempt)
+        self._db.run("DELETE FROM reservations WHERE attempt = ?", attempt)
+        self._held(row[0], row[1], -row[2])
+        return MicroUSD(row[2])
+
+    def hold(self, attempt: str) -> tuple[str, MicroUSD, MicroUSD] | None:
+        """(day, amount, what of it backs open requests) of an attempt's hold."""
+        row = self._db.one("SELECT date, amount FROM holds WHERE attempt = ?", attempt)
+        if row is None:
+            return None
+        return row[0], MicroUSD(row[1]), self.reserved(attempt)
+
+    def reserved(self, attempt: str) -> MicroUSD:
+        """The sum of an attempt's open requests."""
+        return MicroUSD(self._db.value("SELECT sum(amount) FROM reservations WHERE attempt = ?", attempt) or 0)
+
+    def reservation(self, request: str) -> MicroUSD | None:
+        """What an open request was granted."""
+        amount = self._db.value("SELECT amount FROM reservations WHERE request = ?", request)
+        return None if amount is None else MicroUSD(amount)
+
+    def reserve(self, request: str, attempt: str, amount: MicroUSD) -> None:
+        """Record a grant and raise the attempt's hold to cover it."""
+        self._db.run("INSERT INTO reservations VALUES (?, ?, ?)", request, attempt, amount)
+        self._resize(attempt)
+
+    def running(self, role: str | None, date: str) -> int:
+        """How many attempts share a role's cap, or the project's (None), on a day."""
+        if role is None:
+            return int(self._db.value("SELECT count(*) FROM holds WHERE date = ?", date))
+        return int(self._db.value("SELECT count(*) FROM holds WHERE date = ? AND role = ?", date, role))
+
+    def shares(self, attempt: str, caps: list[tuple[Cap, int]], ahead: MicroUSD) -> list[Share]:
+        """The attempt's view of caps given with the number of attempts that share each."""
+        found = self.hold(attempt)
+        _, own, busy = found if found else ("", ZERO, ZERO)
+        return [Share(cap, max(1, running), own, busy, ahead) for cap, running in caps]
+
+    # ---- bookings
+
+    def book(self, cost: Cost) -> bool:
+        """Book a cost; False where its request was booked before, or is of no attempt of this ledger."""
+        if self._db.one("SELECT 1 FROM meter WHERE request = ?", cost.request):
+            return False
+        owner = self._db.one("SELECT task_id, role FROM attempts WHERE id = ?", cost.attempt)
+        if owner is None:
+            return False
+        task, role = owner
+        hold = self._db.one("SELECT date, base FROM holds WHERE attempt = ?", cost.attempt)
+        date = hold[0] if hold else self._day_of(cost.attempt)
+        self._meter(cost, task, role, date)
+        self._db.run("UPDATE tasks SET cost_micros = cost_micros + ? WHERE id = ?", cost.amount, task)
+        self._db.run("UPDATE attempts SET cost_micros = cost_micros + ? WHERE id = ?", cost.amount, cost.attempt)
+        self._ensure_day(role, date)
+        self._db.run(
+            "UPDATE budget SET spent_micros = spent_micros + ? WHERE agent_owner = ? AND date = ?",
+            cost.amount, role, date,
+        )  # fmt: skip
+        if hold:
+            self._db.run("DELETE FROM reservations WHERE request = ?", cost.request)
+            self._db.run("UPDATE holds SET base = max(0, base - ?) WHERE attempt = ?", cost.amount, cost.attempt)
+            self._resize(cost.attempt)
+        return True
+
+    def spend_outside(self, role: str, amount: MicroUSD) -> None:
+        """Count money that a script spent outside any task against a role's budget of today."""
+        date = self.today()
+        self._ensure_day(role, date)
+        self._db.run(
+            "UPDATE budget SET spent_micros = spent_micros + ? WHERE agent_owner = ? AND date = ?", amount, role, date
+        )
+
+    def booked(self, request: str) -> bool:
+        """Whether a request's cost is in the ledger."""
+        return self._db.one("SELECT 1 FROM meter WHERE request = ?", request) is not None
+
+    def set_caps(self, role: str, hard: MicroUSD, soft: MicroUSD) -> None:
+        """Write today's caps of a role beside its figures, for whoever reads the budget table."""
+        date = self.today()
+        self._ensure_day(role, date)
+        self._db.run(
+            "UPDATE budget SET hard_cap_micros = ?, soft_cap_micros = ? WHERE agent_owner = ? AND date = ?",
+            hard, soft, role, date,
+        )  # fmt: skip
+
+    def warn_once(self, owner: str) -> bool:
+        """True for the first caller of a day: the soft-cap warning is given once."""
+        date = self.today()
+        self._ensure_day(owner, date)
+        changed = self._db.run(
+            "UPDATE budget SET soft_warned = 1 WHERE agent_owner = ? AND date = ? AND soft_warned = 0", owner, date
+        )
+        return changed == 1
+
+    def _meter(self, cost: Cost, task: str, role: str, date: str) -> None:
+        self._db.run(
+            "INSERT INTO meter (request, attempt, task_id, role, date, at, model, source, exact, input_tokens,"
+            " output_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, web_searches, cost_micros)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            cost.request, cost.attempt, task, role, date, self._db.stamp, cost.model, cost.source, int(cost.exact),
+            *(cost.tokens.get(name, 0) for name in TOKEN_COLUMNS), cost.amount,
+        )  # fmt: skip
+
+    def _day_of(self, attempt: str) -> str:
+        """The day that pays for an attempt without a hold: the day of its claim."""
+        claimed: str = self._db.value("SELECT claimed_at FROM attempts WHERE id = ?", attempt)
+        return claimed[:10]
+
+    def _resize(self, attempt: str) -> None:
+        row = self._db.one("SELECT role, date, base, amount FROM holds WHERE attempt = ?", attempt)
+        if row is None:
+            return
+        role, date, base, amount = row
+        target = max(base, self.reserved(attempt))
+        if target != amount:
+            self._db.run("UPDATE holds SET amount = ? WHERE attempt = ?", target, attempt)
+            self._held(role, date, target - amount)
+
+    def _held(self, role: str, date: str, change: int) -> None:
+        if not self._db.run(
+            "UPDATE budget SET held_micros = held_micros + ? WHERE agent_owner = ? AND date = ?", change, role, date
+        ):
+            self._db.run("INSERT INTO budget (agent_owner, date, held_micros) VALUES (?, ?, ?)", role, date, change)
+
+    def _ensure_day(self, role: str, date: str) -> None:
+        self._db.run("INSERT OR IGNORE INTO budget (agent_owner, date) VALUES (?, ?)", role, date)
+
+
+def _pair(row: tuple[int | None, ...] | None) -> tuple[MicroUSD, MicroUSD]:
+    spent, held = row if row else (0, 0)
+    return MicroUSD(spent or 0), MicroUSD(held or 0)

@@ -1,0 +1,200 @@
+"""Attempts: claiming a task, what is learnt while it runs, and settling it once.
+
+1. A claim moves the task, makes the attempt and places the hold in one transaction.
+2. Settling is guarded by "still running": a second outcome is stale, changes nothing but its cost, and leaves a row.
+3. A task that a human killed, or its agent escalated, while the attempt ran keeps that state.
+4. The session is known before the run; the next attempt takes it up where the first one really began.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from producer.core.lifecycle import AttemptState, TaskEvent, TaskState, next_attempt
+from producer.core.money import MicroUSD
+from producer.core.retry import Settlement
+from producer.ledger.accounts import Accounts
+from producer.ledger.audit import Audit
+from producer.ledger.database import Database
+from producer.ledger.model import Claim, Cost, Running
+from producer.ledger.queue import Queue
+
+READY = "status = 'pending' AND open_dependencies = 0 AND not_before IS NULL AND requires_approval = 0"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a run reported of itself at its end."""
+
+    outcome: str
+    text: str = ""
+    error: str | None = None
+    output_refs: tuple[str, ...] = ()
+    actual: MicroUSD | None = None
+    turns: int = 0
+    tool_calls: int = 0
+
+
+class Attempts:
+    """Runs inside the ledger's transaction."""
+
+    def __init__(
+        self,
+        db: Database,
+        audit: Audit,
+        queue: Queue,
+        accounts: Accounts,
+        new_session: Callable[[], str] = lambda: str(uuid.uuid4()),
+    ) -> None:
+        self._db, self._audit, self._queue, self._accounts = db, audit, queue, accounts
+        self._new_session = new_session
+
+    # ---- claiming
+
+    def candidate(self, role: str) -> tuple[str, str] | None:
+        """(task, root) that a worker of ``role`` should take next: by priority, then age."""
+        row = self._db.one(
+            f"SELECT id, root_task_id FROM tasks WHERE agent_owner = ? AND {READY} ORDER BY priority, seq LIMIT 1", role
+        )
+        return (row[0], row[1]) if row else None
+
+    def claim(self, task: str, worker: str, model: str, hold: MicroUSD, *, resume: bool) -> Claim:
+        """Start an attempt of a ready task. Raises IllegalTransition where it is not pending."""
+        row = self._db.dict("SELECT * FROM tasks WHERE id = ?", task)
+        assert row is not None
+        attempt, number = self._db.new_id(), row["attempts"] + 1
+        take_up = resume and bool(row["resumable"])
+        session = row["session_id"] if take_up else self._new_session()
+        self._queue.move(
+            task, TaskEvent.CLAIMED, started_at=self._db.stamp, attempts=number, session_id=session,
+            resumable=int(take_up), finished_at=None,
+        )  # fmt: skip
+        self._db.run(
+            "INSERT INTO attempts (id, task_id, role, number, worker, model, session_id, claimed_at)"
+            " VALUES (?,?,?,?,?,?,?,?)",
+            attempt, task, row["agent_owner"], number, worker, model, session, self._db.stamp,
+        )  # fmt: skip
+        self._accounts.place(attempt, task, row["agent_owner"], row["root_task_id"], hold)
+        self._audit.append(
+            "dispatch", row["agent_owner"], task=task, attempt=attempt, worker=worker, number=number, model=model,
+            held_micros=hold, resume=take_up,
+        )  # fmt: skip
+        return Claim(
+            attempt, task, row["agent_owner"], number, row["title"], row["description"], json.loads(row["payload"]),
+            session, take_up, row["retry_count"],
+        )  # fmt: skip
+
+    # ---- while it runs
+
+    def started(self, attempt: str, session_id: str, resumed: bool, note: str | None) -> bool:
+        """The run has begun: from now on its session can be taken up. False where the attempt is not running."""
+        changed = self._db.run(
+            "UPDATE attempts SET started_at = ?, session_id = ?, resumed = ? WHERE id = ? AND state = 'running'",
+            self._db.stamp, session_id, int(resumed), attempt,
+        )  # fmt: skip
+        if not changed:
+            return False
+        task = self._db.value("SELECT task_id FROM attempts WHERE id = ?", attempt)
+        self._db.run("UPDATE tasks SET session_id = ?, resumable = 1 WHERE id = ?", session_id, task)
+        if note:
+            self._audit.append("session_note", "producer", task=task, attempt=attempt, note=note)
+        return True
+
+    def running(self, attempt: str) -> Running | None:
+        """An attempt that is not settled, None where it is or never was."""
+        found = self._select("a.id = ? AND a.state = 'running'", attempt)
+        return found[0] if found else None
+
+    def all_running(self) -> list[Running]:
+        """Every attempt that is not settled."""
+        return self._select("a.state = 'running'")
+
+    def running_of_task(self, task: str) -> Running | None:
+        """The attempt that a task is in, if any."""
+        found = self._select("a.task_id = ? AND a.state = 'running'", task)
+        return found[0] if found else None
+
+    def cancel(self, attempt: str, reason: str) -> bool:
+        """Remember that somebody asked for the attempt to stop; False where that is known already."""
+        return bool(
+            self._db.run(
+                "UPDATE attempts SET cancel = ? WHERE id = ? AND state = 'running' AND cancel IS NULL", reason, attempt
+            )
+        )
+
+    def book(self, cost: Cost) -> bool:
+        """Book a cost with its audit row; False where it is booked already. Late costs of settled attempts too."""
+        if not self._accounts.book(cost):
+            return False
+        row = self._db.one("SELECT task_id, role, state FROM attempts WHERE id = ?", cost.attempt)
+        assert row is not None
+        self._audit.append(
+            "cost", row[1], task=row[0], attempt=cost.attempt, cost=cost.amount, request=cost.request, model=cost.model,
+            exact=cost.exact, source=cost.source, late=row[2] != "running",
+            tokens={name: count for name, count in cost.tokens.items() if count},
+        )  # fmt: skip
+        return True
+
+    # ---- settling
+
+    def settle(self, run: Running, settlement: Settlement, ending: Ending) -> TaskState | None:
+        """End an attempt once; the task's state after it, None where the attempt had ended before (stale)."""
+        state = next_attempt(AttemptState.RUNNING, settlement.attempt, run.attempt)
+        changed = self._db.run(
+            "UPDATE attempts SET state = ?, outcome = ?, finished_at = ?, error = ?, turns = ?, tool_calls = ?"
+            " WHERE id = ? AND state = 'running'",
+            state.value, ending.outcome, self._db.stamp, ending.error, ending.turns, ending.tool_calls, run.attempt,
+        )  # fmt: skip
+        if not changed:
+            self.stale(run.attempt, ending.outcome)
+            return None
+        if ending.actual is not None:
+            self._db.run(
+                "UPDATE tasks SET actual_micros = coalesce(actual_micros, 0) + ? WHERE id = ?", ending.actual, run.task
+            )
+        self._accounts.release(run.attempt)
+        status = self._queue.state(run.task)
+        after = self._move(run, settlement, ending) if status is TaskState.IN_PROGRESS else status
+        self._report(run, settlement, ending, after)
+        return after
+
+    def stale(self, attempt: str, outcome: str) -> None:
+        """An outcome came for an attempt that had ended: it is dropped, and a row says so."""
+        task = self._db.value("SELECT task_id FROM attempts WHERE id = ?", attempt)
+        self._audit.append("stale_result", "producer", task=task, attempt=attempt, outcome=outcome)
+
+    def _move(self, run: Running, settlement: Settlement, ending: Ending) -> TaskState:
+        columns: dict[str, object] = {"retry_count": settlement.retry_count, "not_before": settlement.not_before}
+        if settlement.task is TaskEvent.COMPLETED:
+            columns |= {"result": ending.text, "output_refs": json.dumps(list(ending.output_refs))}
+        if settlement.task is TaskEvent.EXHAUSTED:
+            columns["escalation_reason"] = settlement.reason
+        return self._queue.move(run.task, settlement.task, **columns)
+
+    def _report(self, run: Running, settlement: Settlement, ending: Ending, after: TaskState) -> None:
+        common = {"task": run.task, "attempt": run.attempt}
+        match settlement.task:
+            case TaskEvent.COMPLETED:
+                self._audit.append("task_completed", run.role, **common, output_refs=len(ending.output_refs))
+            case TaskEvent.INTERRUPTED:
+                self._audit.append(
+                    "task_interrupted", run.role, **common, outcome=ending.outcome, error=ending.error, status=after.value
+                )  # fmt: skip
+            case _:
+                self._audit.append(
+                    "task_failed", run.role, **common, outcome=ending.outcome, error=ending.error,
+                    retry_count=settlement.retry_count, status=after.value,
+                )  # fmt: skip
+        if settlement.task is TaskEvent.EXHAUSTED and after is TaskState.ESCALATED:
+            self._audit.append("escalation", run.role, **common, reason=settlement.reason)
+
+    def _select(self, where: str, *values: object) -> list[Running]:
+        rows = self._db.rows(
+            "SELECT a.id, a.task_id, a.role, t.root_task_id, a.worker, a.number, t.retry_count, a.cancel, t.status,"
+            f" a.cost_micros FROM attempts AS a JOIN tasks AS t ON t.id = a.task_id WHERE {where}",
+            *values,
+        )
+        return [Running(*row) for row in rows]

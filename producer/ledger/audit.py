@@ -1,0 +1,186 @@
+"""The audit log: what was done, by whom, in a chain of hashes.
+
+    leaf  = SHA-256(0x00 || body)          body = JSON with sorted keys, integers for money, no NaN
+    chain = SHA-256(0x02 || previous chain || seq, 8 bytes, big-endian || leaf)
+
+1. A row is written in the transaction of the change that it reports, never after it.
+2. Triggers refuse every UPDATE and DELETE, and every INSERT but the next row's.
+3. The newest head is also kept in a file outside the database, rewritten after each commit: a WAL that was lost
+   reopens without an error as a shorter, valid chain, and only that file tells. Before the file is overwritten, what
+   it told goes into the log itself (see Store).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from producer.ledger.database import Database, Row
+
+GENESIS = bytes(32)
+_RECORD = 96  # bytes of the head file: one write, within one page, never half done
+_PAGE = 10_000
+
+
+@dataclass(frozen=True)
+class Head:
+    """The newest row: its number and its chain value."""
+
+    seq: int
+    chain: bytes
+
+    def text(self) -> str:
+        """``SEQ HEX``, as the head file and `audit head` show it."""
+        return f"{self.seq} {self.chain.hex()}"
+
+    @classmethod
+    def parse(cls, text: str) -> Head:
+        """The inverse of ``text``. Raises ValueError."""
+        seq, chain = text.split()
+        head = cls(int(seq), bytes.fromhex(chain))
+        if head.seq < 0 or len(head.chain) != len(GENESIS):
+            raise ValueError(f"{text!r} is not SEQ HEX")
+        return head
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a verification found."""
+
+    ok: bool
+    rows: int
+    head: str
+    first_bad_seq: int | None = None
+    problem: str | None = None
+
+
+def link(previous: bytes, seq: int, body: bytes) -> bytes:
+    """The chain value of a row."""
+    leaf = hashlib.sha256(b"\x00" + body).digest()
+    return hashlib.sha256(b"\x02" + previous + seq.to_bytes(8, "big") + leaf).digest()
+
+
+class Audit:
+    """Appends to the chain, inside the ledger's transactions."""
+
+    def __init__(self, db: Database, head_file: Path | None) -> None:
+        self._db = db
+        self._file = os.open(head_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600) if head_file else None
+        self._committed = self._head = self._stored()
+        self.listener: Callable[[dict[str, Any]], None] | None = None
+        db.on_commit.append(self._keep)
+        db.on_rollback.append(self._reload)
+
+    def append(
+        self,
+        action: str,
+        actor: str,
+        *,
+        task: str | None = None,
+        attempt: str | None = None,
+        cost: int = 0,
+        **detail: Any,
+    ) -> Head:
+        """Add one row to the running transaction. ``detail`` must be JSON without floats for money."""
+        return self.append_free(action, actor, detail=detail, task=task, attempt=attempt, cost=cost)
+
+    def append_free(
+        self,
+        action: str,
+        actor: str,
+        *,
+        detail: dict[str, Any],
+        task: str | None = None,
+        attempt: str | None = None,
+        cost: int = 0,
+    ) -> Head:
+        """``append`` for details whose keys are not ours to name."""
+        body: dict[str, Any] = {"action": action, "actor": actor, "at": self._db.stamp, "detail": detail}
+        if task:
+            body["task"] = task
+        if attempt:
+            body["attempt"] = attempt
+        if cost:
+            body["cost_micros"] = cost
+        data = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+        seq = self._head.seq + 1
+        head = Head(seq, link(self._head.chain, seq, data))
+        self._db.run("INSERT INTO audit (seq, body, chain) VALUES (?, ?, ?)", seq, data, head.chain)
+        self._head = head
+        if self.listener:
+            self.listener(body)
+        return head
+
+    def head(self) -> Head:
+        """The newest row, the running transaction included."""
+        return self._head
+
+    def kept(self) -> Head | None:
+        """The head that the file outside the database names; None where there is no file or nothing in it."""
+        if self._file is None:
+            return None
+        try:
+            return Head.parse(os.pread(self._file, _RECORD, 0).decode("ascii").strip("\x00\n "))
+        except ValueError:
+            return None
+
+    def missing(self) -> Head | None:
+        """The head that the file names, where this ledger does not hold its row: the log's end was lost or replaced."""
+        kept = self.kept()
+        if kept is None or kept.seq == 0:
+            return None
+        chain = self._db.value("SELECT chain FROM audit WHERE seq = ?", kept.seq)
+        return None if chain == kept.chain else kept
+
+    def close(self) -> None:
+        """Give the head file back."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _stored(self) -> Head:
+        row = self._db.one("SELECT seq, chain FROM audit ORDER BY seq DESC LIMIT 1")
+        return Head(row[0], row[1]) if row else Head(0, GENESIS)
+
+    def _reload(self) -> None:
+        self._head = self._stored()
+
+    def _keep(self) -> None:
+        if self._file is not None and self._head != self._committed:
+            try:
+                os.pwrite(self._file, self._head.text().ljust(_RECORD - 1).encode() + b"\n", 0)
+            except OSError:
+                return  # the commit stands; an older head is still one of this chain, and the next commit tries again
+        self._committed = self._head
+
+
+def verify(db: Database, head: Head | None = None) -> Verdict:
+    """Recompute the whole chain; with ``head``, check that the row it names is there and unchanged."""
+    previous, expected = GENESIS, 1
+    for seq, body, chain in _rows(db):
+        if seq < expected:
+            return Verdict(False, expected - 1, previous.hex(), seq, f"row {seq} is out of place")
+        if seq != expected:
+            return Verdict(False, expected - 1, previous.hex(), expected, f"row {expected} is missing")
+        if not isinstance(body, bytes) or link(previous, seq, body) != chain:
+            return Verdict(False, expected - 1, previous.hex(), seq, f"row {seq} does not match its chain value")
+        if head and head.seq == seq and head.chain != chain:
+            return Verdict(False, seq, chain.hex(), seq, f"row {seq} is not the one that the outside head names")
+        previous, expected = chain, expected + 1
+    if head and head.seq >= expected:
+        lost = head.seq - expected + 1
+        return Verdict(False, expected - 1, previous.hex(), expected, f"the last {lost} rows are gone: head {head.seq}")
+    return Verdict(True, expected - 1, previous.hex())
+
+
+def _rows(db: Database) -> Iterator[Row]:
+    """Every row by number, in pages, so that a log of millions is not held in memory."""
+    after = -(2**63)
+    while page := db.rows("SELECT seq, body, chain FROM audit WHERE seq >= ? ORDER BY seq LIMIT ?", after, _PAGE):
+        yield from page
+        after = page[-1][0] + 1

@@ -1,0 +1,258 @@
+"""The SQLite file: opening, schema, migrations and transactions. Through apsw, whose wheels carry a current SQLite.
+
+1. WAL with synchronous=FULL: a commit that was reported survives a power loss.
+2. A file that is not a database, is damaged or has a newer schema is refused before anything is written to it.
+3. An older schema is migrated in one transaction, after a backup beside the ledger.
+4. A transaction has one moment, `now`: every row written in it carries the same time.
+5. Every change happens in `transaction()`; a part that may fail on its own is wrapped in `savepoint()`. A change
+   outside of one is refused: SQLite gives up a transaction by itself (disk full), and the rest must not commit alone.
+6. Whatever SQLite raises leaves here as a LedgerError.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import wraps
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+from urllib.parse import quote
+
+import apsw
+
+from producer.errors import LedgerBusy, LedgerError, LedgerUnusable
+from producer.ids import iso, new_id
+
+APPLICATION_ID = 0x41495052  # "AIPR"
+SCHEMA_VERSION = 1
+Row = tuple[Any, ...]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _translated(
+    method: Callable[Concatenate[Database, P], T],
+) -> Callable[Concatenate[Database, P], T]:
+    """Let a method raise LedgerError where SQLite raises its own."""
+
+    @wraps(method)
+    def call(self: Database, /, *values: P.args, **named: P.kwargs) -> T:
+        try:
+            return method(self, *values, **named)
+        except apsw.BusyError as error:
+            raise LedgerBusy(f"{self.path} is locked by another program: {error}") from error
+        except apsw.Error as error:
+            raise LedgerError(f"{self.path}: {error}") from error
+
+    return call
+
+
+class Database:
+    """One connection to the ledger. The writer's is ``writable``; it exists once, in the process with the lock."""
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        writable: bool,
+        clock: Callable[[], float],
+        ids: Callable[[], str] = new_id,
+    ) -> None:
+        self.path = Path(path)
+        self.clock = clock
+        self.new_id = ids
+        self.now = clock()
+        self.stamp = iso(self.now)
+        self.on_commit: list[Callable[[], None]] = []
+        self.on_rollback: list[Callable[[], None]] = []
+        self._connection = self._open(writable)
+
+    def _open(self, writable: bool) -> apsw.Connection:
+        flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if writable else apsw.SQLITE_OPEN_READONLY
+        try:
+            self._refuse_strangers()
+            connection = apsw.Connection(str(self.path), flags=flags, statementcachesize=256)
+            try:
+                self._prepare(connection, writable)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+        except (apsw.Error, OSError) as error:
+            raise LedgerUnusable(f"{self.path} cannot be opened as a ledger: {error}") from None
+
+    def _prepare(self, connection: apsw.Connection, writable: bool) -> None:
+        connection.set_busy_timeout(10_000)
+        if not writable:
+            if connection.pragma("user_version") == 0:
+                raise LedgerUnusable(f"{self.path} is empty: `producerctl init` or `producerctl run` fills it")
+            return
+        mode = connection.pragma("journal_mode", "wal")
+        if mode != "wal":
+            raise LedgerUnusable(f"{self.path} cannot have a write-ahead log here (journal mode {mode})")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone does not reach the disk's platters
+        connection.execute("PRAGMA checkpoint_fullfsync = ON")
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        self._migrate(connection)
+
+    def _refuse_strangers(self) -> None:
+        """Look before opening, from the header alone where that is enough: opening a database already writes files."""
+        application, version = _header(self.path)
+        if application == APPLICATION_ID:
+            if version > SCHEMA_VERSION:
+                raise LedgerUnusable(
+                    f"{self.path} has schema {version}, this version knows {SCHEMA_VERSION}: upgrade ai-producer; "
+                    "it was not touched"
+                )
+            return
+        ours, tables = self._probe()
+        if ours or not tables:
+            return
+        if {"tasks", "audit_log", "budget"} <= tables:
+            raise LedgerUnusable(f"{self.path} was written by ai-producer 0.3: run `producerctl migrate` first")
+        raise LedgerUnusable(f"{self.path} is a database, but not a ledger of ai-producer; it was not touched")
+
+    def _probe(self) -> tuple[bool, set[str]]:
+        """Whether a file whose header does not say so is ours (its log may say so), and its tables."""
+        if not self.path.exists() or self.path.stat().st_size == 0:
+            return False, set()
+        logged = self.path.with_name(self.path.name + "-wal").exists()
+        uri = f"file:{quote(str(self.path.resolve()))}?{'mode=ro' if logged else 'immutable=1'}"
+        with closing(apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)) as probe:
+            tables = {str(row[0]) for row in probe.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+            return probe.pragma("application_id") == APPLICATION_ID, tables
+
+    def _migrate(self, connection: apsw.Connection) -> None:
+        version = connection.pragma("user_version")
+        if version == SCHEMA_VERSION:
+            return
+        with connection:
+            connection.execute(files("producer.ledger").joinpath("schema.sql").read_text())
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """BEGIN IMMEDIATE ... COMMIT; rolled back on any exception. Raises LedgerError where SQLite fails."""
+        if self._connection.in_transaction:
+            raise LedgerError(f"{self.path}: a transaction is running already")
+        self.now = self.clock()
+        self.stamp = iso(self.now)
+        try:
+            self._control("BEGIN IMMEDIATE")
+            yield
+            self._control("COMMIT")
+        except BaseException:
+            self._rollback()
+            raise
+        for hook in self.on_commit:
+            hook()
+
+    def _rollback(self) -> None:
+        if self._connection.in_transaction:
+            self._control("ROLLBACK")
+        for hook in self.on_rollback:
+            hook()
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part of the transaction that is undone alone when it raises."""
+        self._inside()
+        self._control("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            if self._connection.in_transaction:  # not after an error that made SQLite give up the whole transaction
+                self._control("ROLLBACK TO part")
+                self._control("RELEASE part")
+            for hook in self.on_rollback:
+                hook()
+            raise
+        self._inside()
+        self._control("RELEASE part")
+
+    def _inside(self) -> None:
+        if not self._connection.in_transaction:
+            raise LedgerError(f"{self.path}: no transaction is running")
+
+    @_translated
+    def _control(self, sql: str) -> None:
+        self._connection.execute(sql)
+
+    @_translated
+    def run(self, sql: str, *values: object) -> int:
+        """Execute one statement; the number of rows it changed. Raises LedgerError outside a transaction."""
+        self._inside()
+        self._connection.execute(sql, values)
+        return self._connection.changes()
+
+    @_translated
+    def one(self, sql: str, *values: object) -> Row | None:
+        """The first row, None where there is none."""
+        return self._connection.execute(sql, values).fetchone()
+
+    def value(self, sql: str, *values: object) -> Any:
+        """The first column of the first row, None where there is no row."""
+        row = self.one(sql, *values)
+        return row[0] if row else None
+
+    @_translated
+    def rows(self, sql: str, *values: object) -> list[Row]:
+        """All rows."""
+        return self._connection.execute(sql, values).fetchall()
+
+    @_translated
+    def dicts(self, sql: str, *values: object) -> list[dict[str, Any]]:
+        """All rows, each as a dictionary by column name."""
+        cursor = self._connection.execute(sql, values)
+        first = cursor.fetchone()
+        if first is None:
+            return []
+        names = [column[0] for column in cursor.get_description()]
+        return [dict(zip(names, row, strict=True)) for row in (first, *cursor)]
+
+    def dict(self, sql: str, *values: object) -> dict[str, Any] | None:
+        """The first row as a dictionary."""
+        found = self.dicts(sql, *values)
+        return found[0] if found else None
+
+    def data_version(self) -> int:
+        """Changes when another connection has committed. 5 us a call."""
+        return int(self.value("PRAGMA data_version"))
+
+    def backup(self, target: Path) -> None:
+        """Copy the whole ledger, consistently, to a file that does not exist yet. Raises LedgerError."""
+        try:
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except OSError as error:
+            raise LedgerError(f"{target} cannot be made for a backup: {error.strerror}") from None
+        self._copy(target)
+
+    @_translated
+    def _copy(self, target: Path) -> None:
+        with closing(apsw.Connection(str(target))) as other, other.backup("main", self._connection, "main") as copy:
+            copy.step()
+
+    def close(self) -> None:
+        """Close the connection; the writer checkpoints the WAL into the file."""
+        self._connection.close()
+
+
+def _header(path: Path) -> tuple[int, int]:
+    """(application id, schema version) from the first bytes of a SQLite file; zeros where there is none."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(100)
+    except FileNotFoundError:
+        return 0, 0
+    if not head.startswith(b"SQLite format 3\0"):
+        return 0, 0
+    return int.from_bytes(head[68:72], "big"), int.from_bytes(head[60:64], "big")
+
+
+def placeholders(values: Sequence[object]) -> str:
+    """As many comma-separated question marks as there are values."""
+    return ", ".join("?" * len(values))

@@ -1,0 +1,95 @@
+"""What goes into the ledger and what comes out of it, as plain records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from producer.core.money import MicroUSD
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A task that somebody wants to file. Ids of dependencies may name tasks of the same batch."""
+
+    agent_owner: str
+    title: str
+    description: str
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    priority: int = 3
+    dependencies: Sequence[str] = ()
+    sprint_id: str | None = None
+    parent_task_id: str | None = None
+    caused_by_task_id: str | None = None
+    task_id: str | None = None
+    requires_approval: bool = False
+
+
+@dataclass(frozen=True)
+class Filing:
+    """On whose behalf tasks are filed: an operator (no attempt), or a running attempt, whose limits then count."""
+
+    actor: str
+    attempt: str | None = None
+    parent: str | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A task that was just claimed, and its attempt."""
+
+    attempt: str
+    task: str
+    role: str
+    number: int
+    title: str
+    description: str
+    payload: dict[str, Any]
+    session_id: str
+    resume: bool
+    retry_count: int
+
+
+@dataclass(frozen=True)
+class Running:
+    """An attempt that has not been settled."""
+
+    attempt: str
+    task: str
+    role: str
+    root: str
+    worker: str
+    number: int
+    retry_count: int
+    cancel: str | None
+    task_status: str
+    cost: MicroUSD
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One cost to book, once, by its request id."""
+
+    request: str
+    attempt: str
+    model: str
+    amount: MicroUSD
+    source: str
+    exact: bool = True
+    tokens: Mapping[str, int] = field(default_factory=dict)
+
+
+TOKEN_COLUMNS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "web_searches",
+)
+
+
+def total(amounts: Iterable[int]) -> MicroUSD:
+    """The sum of amounts of money."""
+    return MicroUSD(sum(amounts))

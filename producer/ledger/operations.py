@@ -1,0 +1,183 @@
+"""What a script, an operator or an agent may ask of the ledger, by name.
+
+One table serves both ways in: the supervisor calls it for requests from its control socket, LedgerClient calls it itself
+while it holds the lock. Arguments and results are JSON; every operation runs inside one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from producer.core.guards import Limits
+from producer.core.lifecycle import AttemptEvent, TaskEvent, TaskState
+from producer.core.money import ZERO, parse_usd
+from producer.core.retry import Settlement
+from producer.errors import InvalidTask, LedgerError, ProducerError, TaskClaimRace
+from producer.ledger.attempts import READY, Ending
+from producer.ledger.model import Cost, Draft, Filing
+from producer.ledger.store import Store
+
+SCRIPT = "script"  # the worker of attempts that a script claimed for itself
+
+
+@dataclass(frozen=True)
+class Context:
+    """Who asks, and which guards apply."""
+
+    actor: str = "operator"
+    limits: Limits = Limits()
+
+
+Arguments = Mapping[str, Any]
+Operation = Callable[[Store, Arguments, Context], Any]
+
+
+def perform(store: Store, name: str, arguments: Arguments, context: Context) -> Any:
+    """Run one operation inside the running transaction. Raises ProducerError; then nothing of it was done."""
+    operation = OPERATIONS.get(name)
+    if operation is None:
+        raise LedgerError(f"no such operation: {name}")
+    with store.db.savepoint():
+        try:
+            return operation(store, arguments, context)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise InvalidTask(f"{name}: {error}") from error
+
+
+def _insert_tasks(store: Store, arguments: Arguments, context: Context) -> list[str]:
+    drafts = [Draft(**item) for item in arguments["tasks"]]
+    return store.queue.file(drafts, Filing(context.actor), context.limits)
+
+
+def _seed(store: Store, arguments: Arguments, context: Context) -> int:
+    """File the tasks whose id is new; how many."""
+    fresh = [
+        Draft(**item)
+        for item in arguments["tasks"]
+        if not item.get("task_id") or not store.db.one("SELECT 1 FROM tasks WHERE id = ?", item["task_id"])
+    ]
+    return len(store.queue.file(fresh, Filing(context.actor), context.limits))
+
+
+def _claim(store: Store, arguments: Arguments, context: Context) -> str:
+    task, role = str(arguments["task_id"]), str(arguments["agent_owner"])
+    if not store.db.one(f"SELECT 1 FROM tasks WHERE id = ? AND agent_owner = ? AND {READY}", task, role):
+        state = store.queue.state(task)
+        raise TaskClaimRace(f"task {task} cannot be claimed by {role}: it is {state}, not ready, or another role's")
+    return store.attempts.claim(task, SCRIPT, SCRIPT, ZERO, resume=False).attempt
+
+
+def _complete(store: Store, arguments: Arguments, context: Context) -> None:
+    cost = parse_usd(arguments.get("cost_usd") or 0)
+    ending = Ending("succeeded", output_refs=tuple(arguments.get("output_refs") or ()), actual=_actual(arguments))
+    task = str(arguments["task_id"])
+    run = store.attempts.running_of_task(task)
+    if run is None:
+        raise LedgerError(f"task {task} is {store.queue.state(task)}: only one that was claimed can be completed")
+    if cost:
+        store.attempts.book(Cost(run.attempt, run.attempt, SCRIPT, cost, "invoker"))
+    store.attempts.settle(run, Settlement(AttemptEvent.SUCCEEDED, TaskEvent.COMPLETED, run.retry_count), ending)
+    if arguments.get("config_isolation"):
+        store.db.run("UPDATE tasks SET config_isolation = ? WHERE id = ?", arguments["config_isolation"], task)
+
+
+def _fail(store: Store, arguments: Arguments, context: Context) -> int:
+    task, error = str(arguments["task_id"]), str(arguments["error_summary"])
+    run = store.attempts.running_of_task(task)
+    if run is None:
+        raise LedgerError(f"task {task} is {store.queue.state(task)}: only one that was claimed can fail")
+    settlement = Settlement(AttemptEvent.FAILED, TaskEvent.FAILED, run.retry_count + 1, failed=True, reason=error)
+    store.attempts.settle(run, settlement, Ending("failed", error=error))
+    store.db.run("UPDATE tasks SET escalation_reason = ? WHERE id = ?", error, task)
+    return run.retry_count + 1
+
+
+def _requeue(store: Store, arguments: Arguments, context: Context) -> None:
+    store.queue.requeue(str(arguments["task_id"]), context.actor, str(arguments.get("reason") or ""))
+
+
+def _escalate(store: Store, arguments: Arguments, context: Context) -> None:
+    task, reason = str(arguments["task_id"]), str(arguments["reason"])
+    store.queue.move(task, TaskEvent.ESCALATED, escalation_reason=reason)
+    store.audit.append("escalation", context.actor, task=task, reason=reason)
+    store.outbox.put("escalation", {"task": task})
+
+
+def _kill(store: Store, arguments: Arguments, context: Context) -> None:
+    store.queue.kill(str(arguments["task_id"]), context.actor, str(arguments.get("reason") or ""))
+
+
+def _route(store: Store, arguments: Arguments, context: Context) -> None:
+    store.queue.route(str(arguments["task_id"]), str(arguments["role"]), context.actor)
+    if store.queue.state(str(arguments["task_id"])) in (TaskState.ESCALATED, TaskState.KILLED, TaskState.FAILED):
+        store.queue.requeue(str(arguments["task_id"]), context.actor, "routed")
+
+
+def _approve(store: Store, arguments: Arguments, context: Context) -> None:
+    store.queue.approve(str(arguments["task_id"]), context.actor)
+
+
+def _edit(store: Store, arguments: Arguments, context: Context) -> None:
+    store.queue.edit(str(arguments["task_id"]), dict(arguments["changes"]), context.actor, context.limits)
+
+
+def _decision(store: Store, arguments: Arguments, context: Context) -> str:
+    return store.records.decision(**arguments)
+
+
+def _asset(store: Store, arguments: Arguments, context: Context) -> str:
+    return store.records.asset(**arguments)
+
+
+def _spend(store: Store, arguments: Arguments, context: Context) -> None:
+    """Book what a script spent outside any task, on a role's budget of today."""
+    role, amount = str(arguments["agent_owner"]), parse_usd(arguments["delta_usd"])
+    store.accounts.spend_outside(role, amount)
+    store.accounts.set_caps(role, parse_usd(arguments["hard_cap_usd"]), parse_usd(arguments["soft_cap_usd"]))
+    if amount:
+        store.audit.append("cost", role, cost=amount, source="script")
+
+
+def _audit(store: Store, arguments: Arguments, context: Context) -> str:
+    detail = arguments.get("detail") or {}
+    if not isinstance(detail, Mapping):
+        raise InvalidTask("detail: must be a JSON object")
+    head = store.audit.append_free(
+        str(arguments["action"]), str(arguments["agent_owner"]), task=arguments.get("task_id"),
+        cost=parse_usd(arguments.get("cost_usd") or 0), detail=dict(detail),
+    )  # fmt: skip
+    return head.chain.hex()
+
+
+def _actual(arguments: Arguments) -> Any:
+    value = arguments.get("actual_cost_usd")
+    return None if value is None else parse_usd(value)
+
+
+OPERATIONS: dict[str, Operation] = {
+    "insert_tasks": _insert_tasks,
+    "seed": _seed,
+    "claim_task": _claim,
+    "complete_task": _complete,
+    "fail_task": _fail,
+    "requeue_task": _requeue,
+    "escalate_task": _escalate,
+    "kill_task": _kill,
+    "route_task": _route,
+    "approve_task": _approve,
+    "edit_task": _edit,
+    "record_decision": _decision,
+    "record_asset": _asset,
+    "spend": _spend,
+    "append_audit": _audit,
+}
+
+
+def error_class(name: str) -> type[ProducerError]:
+    """The class of an error that came over the wire by its name; ProducerError where it is not one of ours."""
+    import producer.errors as errors
+
+    found = getattr(errors, name, None)
+    return found if isinstance(found, type) and issubclass(found, ProducerError) else ProducerError

@@ -1,0 +1,274 @@
+"""The queue: filing tasks, their dependencies, and what an operator does to them.
+
+1. A task is checked in full before anything is written; a batch is filed whole or not at all.
+2. Dependencies are edges in a table and each task carries the count of those that are not done, so readiness is one
+   partial index. The task itself, unknown ids and cycles are refused, naming them.
+3. A dependency that ended killed or escalated keeps its dependents pending; they are shown as blocked, by whom.
+4. Lineage, depth, ids and times are made here; a caller cannot choose them (an id may be proposed by an operator).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from producer.core.guards import (
+    Limits,
+    check_depth,
+    check_duplicate,
+    check_filed,
+    check_payload,
+    check_pending,
+    check_title,
+)
+from producer.core.lifecycle import TaskEvent, TaskState, next_task
+from producer.errors import InvalidDependency, InvalidTask, UnknownTask
+from producer.ids import is_id
+from producer.ledger.audit import Audit
+from producer.ledger.database import Database, placeholders
+from producer.ledger.model import Draft, Filing
+
+EDITABLE = ("title", "description", "payload", "priority", "dependencies", "sprint_id")
+
+
+class Queue:
+    """Tasks and their dependencies. Every method runs inside the ledger's transaction."""
+
+    def __init__(self, db: Database, audit: Audit) -> None:
+        self._db, self._audit = db, audit
+
+    # ---- filing
+
+    def file(self, drafts: Iterable[Draft], filing: Filing, limits: Limits) -> list[str]:
+        """File a batch; the ids in order. Raises InvalidTask, InvalidDependency, LimitReached, UnknownTask."""
+        batch = [(self._id(draft), draft) for draft in drafts]
+        self._check_batch(batch, filing, limits)
+        for ident, draft in batch:
+            self._insert(ident, draft, filing, limits)
+        for ident, draft in batch:
+            self._link(ident, draft.dependencies)
+        for ident, draft in batch:
+            if draft.dependencies:
+                self._refuse_cycle(ident)
+        return [ident for ident, _ in batch]
+
+    def _id(self, draft: Draft) -> str:
+        if draft.task_id is None:
+            return self._db.new_id()
+        if not isinstance(draft.task_id, str) or not (is_id(draft.task_id) or _legacy(draft.task_id)):
+            raise InvalidTask(f"task_id: {draft.task_id!r} is not an id: letters, digits, - and _, at most 64")
+        return draft.task_id
+
+    def _check_batch(self, batch: Sequence[tuple[str, Draft]], filing: Filing, limits: Limits) -> None:
+        seen: set[str] = set()
+        for ident, draft in batch:
+            self._check(draft, limits)
+            if ident in seen or self._db.one("SELECT 1 FROM tasks WHERE id = ?", ident):
+                raise InvalidTask(f"task_id: {ident} exists already")
+            seen.add(ident)
+        if filing.attempt:
+            filed = self._db.value("SELECT count(*) FROM tasks WHERE filed_by_attempt = ?", filing.attempt)
+            check_filed(filed + len(batch) - 1, limits)
+            for _, draft in batch:
+                self._check_crowding(draft, limits)
+
+    def _check_crowding(self, draft: Draft, limits: Limits) -> None:
+        """What only agents' tasks have to pass: the length of the role's queue, and saying something new."""
+        role = draft.agent_owner
+        pending = self._db.value("SELECT count(*) FROM tasks WHERE status = 'pending' AND agent_owner = ?", role)
+        check_pending(role, pending, limits)
+        olds = self._db.rows(
+            "SELECT id, title, description FROM tasks WHERE agent_owner = ? AND status IN ('pending', 'in_progress')"
+            " ORDER BY seq DESC LIMIT 200",
+            role,
+        )
+        check_duplicate((draft.title, draft.description), ((ident, (title, text)) for ident, title, text in olds))
+
+    def _check(self, draft: Draft, limits: Limits) -> None:
+        for name in ("agent_owner", "title", "description"):
+            if not isinstance(getattr(draft, name), str) or not getattr(draft, name).strip():
+                raise InvalidTask(f"{name}: must be text that is not empty")
+        if isinstance(draft.priority, bool) or not isinstance(draft.priority, int) or not 0 <= draft.priority <= 5:
+            raise InvalidTask(f"priority: {draft.priority!r} is not a whole number from 0 (urgent) to 5 (someday)")
+        check_title(draft.title, limits)
+        check_payload(_json(draft.payload, "payload", dict), limits)
+        self.check_role(draft.agent_owner)
+
+    def check_role(self, role: str) -> None:
+        """Refuse a role that producer.yaml does not name. A ledger that has never seen a configuration takes any."""
+        known = [row[0] for row in self._db.rows("SELECT role FROM roles WHERE declared = 1 AND role != '*'")]
+        if known and role not in known:
+            raise InvalidTask(f"agent_owner: no role {role!r}: use one of {', '.join(sorted(known))}")
+
+    def _insert(self, ident: str, draft: Draft, filing: Filing, limits: Limits) -> None:
+        parent = filing.parent or draft.parent_task_id
+        root, depth = ident, 0
+        if parent:
+            row = self._db.one("SELECT root_task_id, depth FROM tasks WHERE id = ?", parent)
+            if row is None:
+                raise UnknownTask(parent)
+            root, depth = row[0], row[1] + 1
+            if filing.attempt:
+                check_depth(depth, limits)
+        self._db.run(
+            "INSERT INTO tasks (id, agent_owner, title, description, parent_task_id, caused_by_task_id, root_task_id,"
+            " depth, filed_by_attempt, dependencies, payload, priority, sprint_id, created_at, requires_approval)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            ident, draft.agent_owner, draft.title.strip(), draft.description, parent, draft.caused_by_task_id or parent,
+            root, depth, filing.attempt, json.dumps(list(draft.dependencies)), _json(draft.payload, "payload", dict),
+            draft.priority, draft.sprint_id, self._db.stamp, int(draft.requires_approval),
+        )  # fmt: skip
+        self._audit.append(
+            "task_inserted", filing.actor, task=ident, attempt=filing.attempt, owner=draft.agent_owner, title=draft.title,
+            priority=draft.priority, parent=parent,
+        )  # fmt: skip
+
+    # ---- dependencies
+
+    def _link(self, task: str, dependencies: Sequence[str]) -> None:
+        if isinstance(dependencies, str) or not all(isinstance(item, str) for item in dependencies):
+            raise InvalidTask("dependencies: must be a list of task ids")
+        if task in dependencies:
+            raise InvalidDependency(task, [task], f"dependencies: {task} cannot depend on itself")
+        missing = [item for item in dependencies if not self._db.one("SELECT 1 FROM tasks WHERE id = ?", item)]
+        if missing:
+            raise InvalidDependency(task, missing, f"dependencies: no such task: {', '.join(missing)}")
+        for item in dict.fromkeys(dependencies):
+            self._db.run("INSERT INTO dependency (task, depends_on) VALUES (?, ?)", task, item)
+        if dependencies:
+            self._count_open(task)
+
+    def _count_open(self, task: str) -> None:
+        self._db.run(
+            "UPDATE tasks SET open_dependencies = (SELECT count(*) FROM dependency JOIN tasks AS needed"
+            " ON needed.id = depends_on WHERE task = tasks.id AND needed.status != 'done') WHERE id = ?",
+            task,
+        )
+
+    def _refuse_cycle(self, task: str) -> None:
+        """Walk what ``task`` waits for; meeting ``task`` again closes a cycle, which the error spells out."""
+        came_from: dict[str, str] = {}
+        todo = [task]
+        while todo:
+            here = todo.pop()
+            for (needed,) in self._db.rows("SELECT depends_on FROM dependency WHERE task = ?", here):
+                if needed == task:
+                    path = [task, here]
+                    while path[-1] != task:
+                        path.append(came_from[path[-1]])
+                    path.reverse()
+                    raise InvalidDependency(task, path, f"dependencies close a cycle: {' -> '.join(path)}")
+                if needed not in came_from:
+                    came_from[needed] = here
+                    todo.append(needed)
+
+    def release_dependents(self, task: str) -> None:
+        """``task`` is done: those that waited for it wait for one less."""
+        self._db.run(
+            "UPDATE tasks SET open_dependencies = open_dependencies - 1"
+            " WHERE id IN (SELECT task FROM dependency WHERE depends_on = ?)",
+            task,
+        )
+
+    # ---- what happens to a task
+
+    def state(self, task: str) -> TaskState:
+        """Where a task stands. Raises UnknownTask."""
+        status = self._db.value("SELECT status FROM tasks WHERE id = ?", task)
+        if status is None:
+            raise UnknownTask(task)
+        return TaskState(status)
+
+    def move(self, task: str, event: TaskEvent, **columns: object) -> TaskState:
+        """Apply one event of the lifecycle and set columns with it. Raises IllegalTransition, UnknownTask."""
+        after = next_task(self.state(task), event, task)
+        columns = {"status": after.value, **columns}
+        if after in (TaskState.DONE, TaskState.ESCALATED, TaskState.KILLED, TaskState.FAILED):
+            columns["finished_at"] = self._db.stamp
+        assignments = ", ".join(f"{name} = ?" for name in columns)
+        self._db.run(f"UPDATE tasks SET {assignments} WHERE id = ?", *columns.values(), task)
+        if after is TaskState.DONE:
+            self.release_dependents(task)
+        return after
+
+    def release_due(self) -> int:
+        """Tasks whose waiting time is over become ready; how many."""
+        return self._db.run("UPDATE tasks SET not_before = NULL WHERE not_before <= ?", self._db.now)
+
+    def next_due(self) -> float | None:
+        """When the next waiting task becomes ready, seconds since the epoch."""
+        due: float | None = self._db.value("SELECT min(not_before) FROM tasks WHERE not_before IS NOT NULL")
+        return due
+
+    def requeue(self, task: str, actor: str, reason: str) -> None:
+        """A human wants an ended task tried again: retries are counted anew. Raises IllegalTransition."""
+        self.move(
+            task, TaskEvent.REQUEUED, retry_count=0, not_before=None, finished_at=None, escalation_reason=None
+        )  # fmt: skip
+        self._audit.append("task_requeued", actor, task=task, reason=reason)
+
+    def kill(self, task: str, actor: str, reason: str) -> None:
+        """Nobody wants the task any more."""
+        self.move(task, TaskEvent.KILLED, escalation_reason=reason, not_before=None)
+        self._audit.append("task_killed", actor, task=task, reason=reason)
+
+    def route(self, task: str, role: str, actor: str) -> None:
+        """Give a task that does not run to another role; its session does not follow it."""
+        self._refuse_running(task, "route")
+        self.check_role(role)
+        before = self._db.value("SELECT agent_owner FROM tasks WHERE id = ?", task)
+        self._db.run("UPDATE tasks SET agent_owner = ?, resumable = 0, session_id = NULL WHERE id = ?", role, task)
+        self._audit.append("task_routed", actor, task=task, before=before, after=role)
+
+    def approve(self, task: str, actor: str) -> None:
+        """Let a task run that was filed as requiring approval."""
+        self.state(task)
+        if not self._db.run("UPDATE tasks SET requires_approval = 0 WHERE id = ? AND requires_approval = 1", task):
+            raise InvalidTask(f"{task} does not wait for an approval")
+        self._audit.append("task_approved", actor, task=task)
+
+    def edit(self, task: str, changes: Mapping[str, Any], actor: str, limits: Limits) -> None:
+        """Change what a task that does not run says. Raises InvalidTask naming the field."""
+        unknown = set(changes) - set(EDITABLE)
+        if unknown:
+            raise InvalidTask(f"{', '.join(sorted(unknown))}: only {', '.join(EDITABLE)} can be edited")
+        self._refuse_running(task, "edit")
+        row = self._db.dict("SELECT * FROM tasks WHERE id = ?", task)
+        assert row is not None
+        merged = {
+            **{name: row[name] for name in EDITABLE},
+            "payload": json.loads(row["payload"]),
+            "dependencies": json.loads(row["dependencies"]),
+            **changes,
+        }
+        self._check(Draft(agent_owner=row["agent_owner"], **merged), limits)
+        self._db.run(
+            "UPDATE tasks SET title=?, description=?, payload=?, priority=?, dependencies=?, sprint_id=? WHERE id=?",
+            merged["title"], merged["description"], _json(merged["payload"], "payload", dict), merged["priority"],
+            json.dumps(list(merged["dependencies"])), merged["sprint_id"], task,
+        )  # fmt: skip
+        if "dependencies" in changes:
+            self._db.run("DELETE FROM dependency WHERE task = ?", task)
+            self._db.run("UPDATE tasks SET open_dependencies = 0 WHERE id = ?", task)
+            self._link(task, merged["dependencies"])
+            self._refuse_cycle(task)
+        self._audit.append("task_edited", actor, task=task, fields=sorted(changes))
+
+    def _refuse_running(self, task: str, what: str) -> None:
+        if self.state(task) is TaskState.IN_PROGRESS:
+            raise InvalidTask(f"{task} is in progress: cannot {what} it before it ends (`producerctl task kill {task}`)")
+
+
+def _legacy(text: str) -> bool:
+    return 0 < len(text) <= 64 and all(ch.isascii() and (ch.isalnum() or ch in "-_") for ch in text)
+
+
+def _json(value: Any, name: str, kind: type) -> str:
+    """Compact JSON of an object from outside. Raises InvalidTask where it is not one."""
+    if not isinstance(value, (kind, Mapping)):
+        raise InvalidTask(f"{name}: must be a JSON object")
+    try:
+        return json.dumps(dict(value), allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidTask(f"{name}: is not JSON: {error}") from None

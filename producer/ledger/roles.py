@@ -1,0 +1,61 @@
+"""What each role is doing: how many workers it should have, and whether something holds it back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from producer.ledger.audit import Audit
+from producer.ledger.database import Database
+
+
+@dataclass(frozen=True)
+class RoleRow:
+    """A role's standing. ``until``: seconds since the epoch; ``needed``: the room in micro-dollars that uncaps it."""
+
+    role: str
+    desired: int
+    state: str
+    until: float | None
+    reason: str | None
+    needed: int
+
+
+class Roles:
+    """Runs inside the ledger's transaction."""
+
+    def __init__(self, db: Database, audit: Audit) -> None:
+        self._db, self._audit = db, audit
+
+    def declare(self, workers: Mapping[str, int], *, keep_scale: bool = True) -> None:
+        """Make the table name just the roles of producer.yaml; a scale set by an operator is kept."""
+        self._db.run("UPDATE roles SET declared = 0")
+        for role, count in workers.items():
+            self._db.run(
+                "INSERT INTO roles (role, desired) VALUES (?, ?) ON CONFLICT (role) DO UPDATE SET declared = 1"
+                + ("" if keep_scale else ", desired = excluded.desired"),
+                role, count,
+            )  # fmt: skip
+
+    def all(self) -> dict[str, RoleRow]:
+        """Every declared role."""
+        rows = self._db.rows("SELECT role, desired, state, until, reason, needed FROM roles WHERE declared = 1")
+        return {row[0]: RoleRow(*row) for row in rows}
+
+    def scale(self, role: str, desired: int, actor: str) -> None:
+        """How many workers the role should have."""
+        self._db.run("UPDATE roles SET desired = ? WHERE role = ?", desired, role)
+        self._audit.append("scale", actor, role=role, desired=desired)
+
+    def set_state(
+        self, role: str, state: str, *, until: float | None = None, reason: str | None = None, needed: int = 0
+    ) -> bool:
+        """Hold a role back, or let it go (`ok`), with an audit row; False where it was so already."""
+        changed = self._db.run(
+            "UPDATE roles SET state = ?, until = ?, reason = ?, needed = ? WHERE role = ?"
+            " AND (state IS NOT ? OR until IS NOT ? OR needed IS NOT ?)",
+            state, until, reason, needed, role, state, until, needed,
+        )  # fmt: skip
+        if changed:
+            self._audit.append(f"role_{state}", "producer", role=role, reason=reason, until=until and int(until))
+        return bool(changed)

@@ -1,0 +1,122 @@
+"""The caps of a role, a task, a lineage and the project, and the standing that follows from them.
+
+A role at its cap is `capped` until the next UTC day, or until a cap is raised or money comes back: its tasks stay
+pending. `*` is the project: at its ceiling every role waits. A task or a lineage that has spent its own budget is
+escalated, for no other day will pay for it.
+"""
+
+from __future__ import annotations
+
+from producer.core.budget import Cap, RoleMoney, admit, role_money, soft_crossed
+from producer.core.money import MicroUSD, format_usd
+from producer.core.schedule import RoleState
+from producer.ledger.roles import RoleRow
+from producer.supervisor.kernel import Kernel
+
+DAY = 86_400.0
+PROJECT = "*"
+
+
+class Caps:
+    """Runs inside the batch's transaction."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    # ---- the caps themselves
+
+    def role(self, role: str, date: str | None = None) -> Cap:
+        """A role's daily cap."""
+        found = self._kernel.config.roles.get(role)
+        return self._kernel.store.accounts.role_cap(role, found.daily_cap if found else MicroUSD(0), date)
+
+    def project(self, date: str | None = None) -> Cap:
+        """The project's daily ceiling."""
+        return self._kernel.store.accounts.project_cap(self._kernel.config.budget.project_ceiling, date)
+
+    def own(self, role: str, task: str, root: str) -> list[Cap]:
+        """What limits a task itself: its budget and its lineage's, where they are configured."""
+        accounts, config = self._kernel.store.accounts, self._kernel.config
+        limit, lineage = config.roles[role].max_budget, config.limits.lineage_budget
+        caps = [] if limit is None else [accounts.task_cap(task, limit)]
+        return caps if lineage is None else [*caps, accounts.lineage_cap(root, lineage)]
+
+    def declare(self) -> None:
+        """Write today's caps beside the figures of the budget table."""
+        config = self._kernel.config
+        for name, role in config.roles.items():
+            soft = MicroUSD(int(role.daily_cap * config.budget.soft_cap_ratio))
+            self._kernel.store.accounts.set_caps(name, role.daily_cap, soft)
+
+    # ---- admission
+
+    def admits(self, role: str) -> bool:
+        """Whether the role's and the project's caps have room for a claim; a role that is spent becomes capped."""
+        config = self._kernel.config
+        amount = config.roles[role].dispatch_reservation
+        if "producer" in config.roles and admit([self.role("producer")], config.producer_reservation):
+            self._hold_back("producer", [self.role("producer")], config.producer_reservation, 0)
+            return False
+        for name, cap in ((role, self.role(role)), (PROJECT, self.project())):
+            if admit([cap], amount):
+                self._hold_back(name, [cap], amount, 0)
+                return False
+        return True
+
+    def refuse(self, cap: str, role: str, floor: int) -> None:
+        """A model request was refused for want of ``floor``: nothing is dispatched until there is so much room."""
+        name = PROJECT if cap == "project" else role
+        found = self.project() if name == PROJECT else self.role(role)
+        self._hold_back(name, [found], 0, floor)
+
+    def _hold_back(self, name: str, caps: list[Cap], amount: int, needed: int) -> None:
+        if role_money(caps, max(amount, needed)) is not RoleMoney.CAPPED:
+            return
+        cap, kernel = caps[0], self._kernel
+        midnight = (kernel.store.db.now // DAY + 1) * DAY
+        reason = f"${format_usd(cap.spent)} of ${format_usd(cap.limit or 0)} spent today"
+        if kernel.store.roles.set_state(name, "capped", until=midnight, reason=reason, needed=max(amount, needed)):
+            who = "the project" if name == PROJECT else f"role {name}"
+            kernel.audit("budget_cap", role=name, reason=reason)
+            kernel.notify("cap", f"{who} is at its cap", f"{reason}; its tasks wait for tomorrow or a higher cap")
+
+    # ---- what holds roles back now
+
+    def review(self) -> dict[str, RoleRow]:
+        """Let go of what has passed (a throttle, a day, a raised cap) and return every role's standing."""
+        rows = self._kernel.store.roles.all()
+        passed = [row for row in rows.values() if self._has_passed(row)]
+        for row in passed:
+            self._kernel.store.roles.set_state(row.role, "ok")
+        return self._kernel.store.roles.all() if passed else rows
+
+    def _has_passed(self, row: RoleRow) -> bool:
+        over = row.until is None or row.until <= self._kernel.store.db.now
+        return (row.state == "throttled" and over) or (row.state == "capped" and (over or self._affordable(row)))
+
+    def _affordable(self, row: RoleRow) -> bool:
+        cap = self.project() if row.role == PROJECT else self.role(row.role)
+        return role_money([cap], row.needed) is RoleMoney.OK
+
+    # ---- warnings
+
+    def spent(self, role: str, amount: int) -> None:
+        """``amount`` was just booked on a role: warn once at the soft cap, report a cap that was passed."""
+        ratio = self._kernel.config.budget.soft_cap_ratio
+        for name, cap in ((role, self.role(role)), (PROJECT, self.project())):
+            if soft_crossed(cap.limit, ratio, cap.spent - amount, cap.spent):
+                self._warn(name, cap)
+            if cap.limit is not None and cap.spent > cap.limit >= cap.spent - amount:
+                self._kernel.audit("budget_breach", role=name, spent_micros=cap.spent, cap_micros=cap.limit)
+                self._kernel.notify("cap", f"{cap.name} passed its cap", f"${format_usd(cap.spent)} spent")
+
+    def _warn(self, name: str, cap: Cap) -> None:
+        if self._kernel.store.accounts.warn_once(name):
+            text = f"${format_usd(cap.spent)} of ${format_usd(cap.limit or 0)} spent today"
+            self._kernel.audit("soft_cap", role=name, spent_micros=cap.spent)
+            self._kernel.notify("soft_cap", f"{cap.name} passed its soft cap", text)
+
+
+def role_state(row: RoleRow | None) -> RoleState:
+    """A role's standing as the scheduler reads it."""
+    return RoleState(row.state) if row else RoleState.OK

@@ -1,0 +1,246 @@
+"""The gateway process, and the conversation about money with it.
+
+1. One process per project, started like a worker, adopted like a worker; it survives the supervisor.
+2. A model request asks before it leaves (Reserve). The answer is decided from the caps in the batch's transaction, and
+   what was granted is in the ledger before the answer leaves.
+3. A request for which there is no room now, but may be when others give back, waits here, in the order of asking.
+4. How a request ended (Metered) is booked once, by its id; the gateway repeats it until it hears Booked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from producer.core.budget import Cap, Granted, Refused, Share, Wait, grant
+from producer.core.money import ZERO, MicroUSD
+from producer.ledger.model import Claim, Cost
+from producer.reaper import PROJECT_MARKER
+from producer.supervisor.caps import Caps
+from producer.supervisor.kernel import Kernel
+from producer.supervisor.workers import KEPT_VARIABLES
+from producer.wire.auth import GATEWAY, Peer
+from producer.wire.messages import Booked, Close, GatewayHello, Metered, Open, Reply, Reserve
+
+SECRET = "gateway.secret"
+RESTART_AFTER = 1.0
+CREDENTIALS = ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_AUTH_TOKEN")
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+DEFAULT_UPSTREAM = "https://api.anthropic.com"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A model request that waits for money."""
+
+    message: Reserve
+    role: str
+
+
+class Gateway:
+    """Runs inside the batch's transaction. ``on_refused`` hears (attempt, cap, floor) of every refusal."""
+
+    def __init__(self, kernel: Kernel, caps: Caps, metered: bool) -> None:
+        self._kernel, self._caps, self.metered = kernel, caps, metered
+        self.on_refused: Callable[[str, str, int], None] = lambda attempt, cap, floor: None
+        self.on_closed: Callable[[str], None] = lambda attempt: None
+        self.live: Callable[[], list[tuple[str, str, str, str, bool]]] = list
+        self.connected = False
+        self.url: str | None = None
+        self.pid: int | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._restart_at = 0.0
+        self._waiting: dict[str, Wanted] = {}
+        self._secret = self._load_secret() if metered else b""
+
+    # ---- the process
+
+    def tend(self) -> None:
+        """Start the gateway where there is none; notice that it has gone."""
+        if not self.metered:
+            return
+        if self.pid is not None and not self._alive():
+            self._kernel.audit("gateway_exited", pid=self.pid)
+            self.pid, self.connected, self._child = None, False, None
+            self._restart_at = self._kernel.monotonic() + RESTART_AFTER
+        if self.pid is None and self._kernel.monotonic() >= self._restart_at:
+            self._start()
+
+    def adopt(self) -> None:
+        """Find the living gateway of a supervisor before this one."""
+        try:
+            data = json.loads((self._kernel.places.workers / "gateway").read_text())
+            process = psutil.Process(int(data["pid"]))
+            if abs(process.create_time() - float(data["pid_start"])) < 1.5:
+                self.pid = process.pid
+        except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+            return
+
+    def _start(self) -> None:
+        kernel, config = self._kernel, self._kernel.config
+        kernel.keys.issue(Peer("gateway", GATEWAY))
+        upstream = config.gateway.upstream or kernel.env.get("ANTHROPIC_BASE_URL") or DEFAULT_UPSTREAM
+        command = [
+            sys.executable, "-P", "-m", "producer.gateway", "--ledger", str(kernel.places.ledger),
+            "--kill-switch", str(config.kill_switch), "--upstream", upstream,
+            "--min-max-tokens", str(config.gateway.min_max_tokens),
+        ]  # fmt: skip
+        if config.pricing:
+            command += ["--prices", json.dumps(dict(config.pricing))]
+        if config.gateway.record:
+            command.append("--record")
+        if kernel.options.rehearse:
+            bill = kernel.places.state / "rehearsal-bill.jsonl"
+            command += ["--rehearse", str(kernel.options.rehearse), "--bill", str(bill)]
+        names = (*KEPT_VARIABLES, *(() if kernel.options.rehearse else CREDENTIALS), *PROXIES)
+        env = {name: kernel.env[name] for name in names if name in kernel.env} | {PROJECT_MARKER: kernel.places.key}
+        with (kernel.places.workers / "gateway.log").open("wb") as output:
+            self._child = subprocess.Popen(
+                command, env=env, cwd=kernel.places.state, start_new_session=True, stdin=subprocess.DEVNULL,
+                stdout=output, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        self.pid = self._child.pid
+        self._remember()
+
+    def _remember(self) -> None:
+        assert self.pid is not None
+        data = {"pid": self.pid, "pid_start": psutil.Process(self.pid).create_time()}
+        path: Path = self._kernel.places.workers / "gateway"
+        path.write_text(json.dumps(data))
+
+    def _alive(self) -> bool:
+        if self._child is not None:
+            return self._child.poll() is None
+        try:
+            return psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+    def _load_secret(self) -> bytes:
+        path = self._kernel.places.keys / SECRET
+        if not path.exists():
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
+                file.write(os.urandom(32))
+        return path.read_bytes()
+
+    def token(self, attempt: str) -> str:
+        """The key by which the gateway knows an attempt's requests."""
+        mac = hmac.new(self._secret, attempt.encode(), hashlib.sha256).hexdigest()[:32]
+        return f"ap-{attempt}-{mac}"
+
+    # ---- attempts
+
+    def hello(self, message: GatewayHello) -> None:
+        """The gateway (re)connected: tell it which attempts are open, and which are over."""
+        self.connected, self.url, self.pid = True, message.url, message.pid
+        self._remember()
+        self._waiting.clear()  # it asks again what it still wants
+        running = {}
+        for attempt, role, task, title, ended in self.live():
+            running[attempt] = ended
+            opened = Open(attempt=attempt, role=role, task=task, title=title)
+            self._kernel.send("tasks", GATEWAY.encode(), opened)
+        for attempt in {*message.open, *(name for name, ended in running.items() if ended)}:
+            if running.get(attempt, True):
+                self.close(attempt)
+
+    def open(self, claim: Claim) -> None:
+        """Have an attempt's token accepted; leaves before the task does."""
+        opened = Open(attempt=claim.attempt, role=claim.role, task=claim.task, title=claim.title)
+        self._kernel.send("tasks", GATEWAY.encode(), opened)
+
+    def close(self, attempt: str) -> None:
+        """Have an attempt's streams cut and its token refused; answered by Closed."""
+        self._waiting = {key: want for key, want in self._waiting.items() if want.message.attempt != attempt}
+        self._kernel.send("tasks", GATEWAY.encode(), Close(attempt=attempt))
+
+    # ---- money
+
+    def reserve(self, message: Reserve) -> None:
+        """A model request asks what it may cost."""
+        accounts = self._kernel.store.accounts
+        known = accounts.reservation(message.request)
+        if known is not None:
+            self._answer(message.request, known)
+            return
+        run = self._kernel.store.attempts.running(message.attempt)
+        if run is None or run.cancel:
+            self._refuse(message, "closed", "this attempt is over")
+            return
+        self._waiting[message.request] = Wanted(message, run.role)
+        self.review()
+
+    def review(self) -> None:
+        """Decide every waiting request that can be decided now, oldest first."""
+        ahead = ZERO
+        for request, wanted in list(self._waiting.items()):
+            verdict = self._decide(wanted, ahead)
+            if isinstance(verdict, Wait):
+                ahead = MicroUSD(ahead + min(wanted.message.floor, wanted.message.need))
+                continue
+            del self._waiting[request]
+            if isinstance(verdict, Granted):
+                self._kernel.store.accounts.reserve(request, wanted.message.attempt, verdict.amount)
+                self._answer(request, verdict.amount)
+            else:
+                self.on_refused(wanted.message.attempt, verdict.cap, wanted.message.floor)
+                self._refuse(wanted.message, verdict.cap, verdict.reason)
+
+    def metered_request(self, message: Metered) -> None:
+        """A model request ended: book it once."""
+        cost = Cost(
+            message.request, message.attempt, message.model, MicroUSD(message.cost), "gateway", message.exact,
+            message.usage.model_dump(),
+        )  # fmt: skip
+        if self._kernel.store.attempts.book(cost):
+            role = self._kernel.store.db.value("SELECT role FROM attempts WHERE id = ?", message.attempt)
+            self._caps.spent(role, message.cost)
+        self._kernel.send("tasks", GATEWAY.encode(), Booked(request=message.request))
+        self.review()
+
+    def _decide(self, wanted: Wanted, ahead: MicroUSD) -> Granted | Wait | Refused:
+        message, accounts = wanted.message, self._kernel.store.accounts
+        hold = accounts.hold(message.attempt)
+        run = self._kernel.store.attempts.running(message.attempt)
+        if hold is None or run is None:
+            return Refused("this attempt is over", "closed")
+        date, own, busy = hold
+        caps: list[tuple[Cap, int]] = [
+            (self._caps.role(run.role, date), accounts.running(run.role, date)),
+            (self._caps.project(date), accounts.running(None, date)),
+            *((cap, 1) for cap in self._caps.own(run.role, run.task, run.root)),
+        ]
+        shares = [Share(cap, max(1, running), own, busy, ahead) for cap, running in caps]
+        return grant(message.need, message.floor, shares, others_open=self._others_open(message.attempt))
+
+    def _others_open(self, attempt: str) -> bool:
+        """Whether another attempt that holds money is not itself waiting for some."""
+        waiting = {want.message.attempt for want in self._waiting.values()}
+        holders = {row[0] for row in self._kernel.store.db.rows("SELECT attempt FROM holds WHERE amount > 0")}
+        return bool(holders - waiting - {attempt})
+
+    def _answer(self, request: str, granted: MicroUSD) -> None:
+        self._kernel.send("tasks", GATEWAY.encode(), Reply(call=request, ok=True, result={"granted": granted}))
+
+    def _refuse(self, message: Reserve, cap: str, reason: str) -> None:
+        reply = Reply(call=message.request, ok=False, error=reason, result={"cap": cap})
+        self._kernel.send("tasks", GATEWAY.encode(), reply)
+
+    # ---- the end
+
+    def stop(self) -> None:
+        """End the gateway process; its journal stays until it is booked."""
+        if self.pid is not None and self._alive():
+            try:
+                psutil.Process(self.pid).terminate()
+            except psutil.Error:
+                return

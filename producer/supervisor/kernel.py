@@ -1,0 +1,111 @@
+"""What every part of the supervisor shares, and the rule that all of them keep: commit first, then send.
+
+A part changes the ledger at once, inside the batch's transaction, and puts what has to leave the process (messages,
+files, signals) into ``after``. The loop runs ``after`` once the batch is committed. If the commit fails nothing has
+left, and the loop is built anew from the ledger, as after a crash.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from producer.config import ProducerConfig
+from producer.core.guards import Limits
+from producer.ids import new_id
+from producer.ledger.store import Store
+from producer.places import Places
+from producer.wire.auth import Keys
+from producer.wire.messages import Event, Message
+from producer.wire.sockets import Server
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How `run` was called. ``invoker``: claude, echo or MODULE:NAME; ``rehearse``: the scripted model's script."""
+
+    once: bool = False
+    rehearse: Path | None = None
+    workers: Mapping[str, int] = field(default_factory=dict)
+    invoker: str = "claude"
+    actor: str = "operator"
+
+
+class Kernel:
+    """The supervisor's common ground."""
+
+    def __init__(
+        self,
+        config: ProducerConfig,
+        options: RunOptions,
+        env: Mapping[str, str],
+        places: Places,
+        keys: Keys,
+        store: Store,
+        server: Server,
+    ) -> None:
+        self.config, self.options, self.env = config, options, env
+        self.places, self.keys, self.store, self.server = places, keys, store, server
+        self.id = new_id()
+        self.clock: Callable[[], float] = time.time
+        self.monotonic: Callable[[], float] = time.monotonic
+        self.jitter: Callable[[], float] = random.random
+        self.started = self.clock()
+        self.after: deque[Callable[[], object]] = deque()
+        self.events: deque[Event] = deque()
+        self.listened = False
+        store.audit.listener = self._audited
+
+    @property
+    def limits(self) -> Limits:
+        """The runaway guards of the configuration in force."""
+        limits = self.config.limits
+        return Limits(
+            limits.depth, limits.filed_per_attempt, limits.pending_per_role, limits.title_bytes, limits.payload_bytes
+        )
+
+    def send(self, socket: Literal["tasks", "control"], address: bytes, message: Message) -> None:
+        """Send once the batch is committed."""
+        self.after.append(partial(self.server.send, socket, address, message))
+
+    def audit(self, action: str, *, actor: str = "producer", **more: Any) -> None:
+        """One audit row in the batch."""
+        self.store.audit.append(action, actor, **more)
+
+    def tell(
+        self, kind: str, *, role: str | None = None, task: str | None = None, attempt: str | None = None, **data: Any
+    ) -> None:
+        """Publish an event that has no audit row."""
+        if self.listened:
+            self.events.append(Event(at=self.clock(), kind=kind, role=role, task=task, attempt=attempt, data=data))
+
+    def notify(self, event: str, title: str, body: str) -> None:
+        """Tell a human, by way of the outbox: needs-attention.md, and a push where one is configured."""
+        self.store.outbox.put("notice", {"event": event, "title": title, "body": body})
+        self.audit("notify_human", event=event, title=title)
+
+    def flush(self) -> None:
+        """The batch is committed: let it out."""
+        while self.after:
+            self.after.popleft()()
+        while self.events:
+            self.server.publish(self.events.popleft())
+
+    def _audited(self, body: dict[str, Any]) -> None:
+        if self.listened:
+            self.events.append(
+                Event(
+                    at=self.store.db.now,
+                    kind=body["action"],
+                    role=body["actor"],
+                    task=body.get("task"),
+                    attempt=body.get("attempt"),
+                    data={**body["detail"], "cost_micros": body.get("cost_micros", 0)},
+                )
+            )

@@ -1,0 +1,365 @@
+"""The loop: read what came in, decide, commit once, send. One thread, one poller, no waiting anywhere else.
+
+A turn is: drain the sockets, the signals and the pidfds; let each part act on the ledger inside one transaction;
+dispatch; commit; let out what was put into ``after``. A commit that fails ends the loop with LedgerError; whoever runs
+it builds a new one from the ledger, and the workers, who keep their results until they are acknowledged, come back.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from producer.core.schedule import RoleState
+from producer.errors import ProducerError
+from producer.ledger.views import Reader
+from producer.reaper import ATTEMPT_MARKER, Family, end
+from producer.supervisor.auth import Auth
+from producer.supervisor.brake import Brake
+from producer.supervisor.caps import PROJECT, Caps, role_state
+from producer.supervisor.control import Control
+from producer.supervisor.courier import Courier
+from producer.supervisor.gateway import Gateway
+from producer.supervisor.kernel import Kernel
+from producer.supervisor.runs import Runs
+from producer.supervisor.status import status
+from producer.supervisor.systemd import Notifier
+from producer.supervisor.workers import Worker, Workers
+from producer.version import __version__
+from producer.wire.messages import (
+    Bye,
+    Call,
+    Closed,
+    GatewayHello,
+    Hello,
+    Metered,
+    Pong,
+    Progress,
+    Ready,
+    Request,
+    Reserve,
+    Result,
+    Started,
+)  # fmt: skip
+from producer.wire.sockets import Incoming, Malformed
+
+TURN = 0.25
+LAST_WORDS = 3.0
+
+
+class Loop:
+    """One run of the supervisor over one ledger connection."""
+
+    def __init__(self, kernel: Kernel, auth: Auth, signals: deque[int], wake_fd: int, notifier: Notifier) -> None:
+        self._kernel, self._auth, self._notifier = kernel, auth, notifier
+        self._signals, self._wake_fd = signals, wake_fd
+        self._caps = Caps(kernel)
+        self._workers = Workers(kernel)
+        self._gateway = Gateway(kernel, self._caps, auth.metered)
+        self._runs = Runs(kernel, self._workers, self._gateway, self._caps, auth)
+        self._brake = Brake(kernel, self._runs)
+        self._control = Control(kernel, self._workers, self._runs, self._brake)
+        self._courier = Courier(lambda: kernel.config, kernel.places.ledger)
+        self._reader = Reader(kernel.places.ledger)
+        self._gateway.live, self._gateway.on_refused = self._runs.live, self._runs.refused
+        self._control.status = self._status
+        self._control.leave = self.leave
+        self._leaving: str | None = None
+        self._leave_by = 0.0
+        self._day = ""
+        self._next_housekeeping = 0.0
+        self._next_watchdog = 0.0
+        self._escalated_before = 0
+        kernel.server.watch(wake_fd)
+
+    # ---- from start to end
+
+    def run(self) -> str:
+        """Run until somebody says stop or restart, or `--once` has nothing left; returns which."""
+        self._begin()
+        try:
+            while not self._finished():
+                self._turn(self._kernel.server.wait(self._patience()))
+            return self._leaving or "stop"
+        finally:
+            self._courier.stop()
+            self._reader.close()
+
+    def _begin(self) -> None:
+        kernel, config = self._kernel, self._kernel.config
+        with kernel.store.transaction():
+            desired = {name: kernel.options.workers.get(name, role.workers) for name, role in config.roles.items()}
+            kernel.store.roles.declare({PROJECT: 0, **desired}, keep_scale=False)
+            for row in kernel.store.roles.all().values():
+                if row.state in ("failed", "draining"):
+                    kernel.store.roles.set_state(row.role, "ok", reason="the supervisor started")
+            action = "producer_boot_once" if kernel.options.once else "producer_boot"
+            kernel.audit(
+                action, actor=kernel.options.actor, pid=os.getpid(), version=__version__, config=config.sha256,
+                auth=self._auth.mode, invoker=kernel.options.invoker,
+            )  # fmt: skip
+            self._check_head()
+            if self._auth.warning:
+                kernel.notify("auth", "how agents authenticate", self._auth.warning)
+            self._gateway.adopt()
+            self._workers.adopt_registered()
+            self._runs.recover()
+            self._escalated_before = self._escalations()
+        kernel.flush()
+        self._sweep()
+        self._courier.start()
+        self._notifier.tell("READY=1", f"STATUS=serving {config.project_name}")
+
+    def _check_head(self) -> None:
+        """The head kept outside the ledger must be in the ledger: else the newest rows were lost."""
+        kept, store = self._kernel.store.audit.kept(), self._kernel.store
+        if kept is None:
+            return
+        found = store.db.value("SELECT chain FROM audit WHERE seq = ?", kept.seq)
+        if found != kept.chain:
+            self._kernel.audit("audit_head_mismatch", kept=kept.text())
+            self._kernel.notify("audit", "the ledger lost rows", "the audit head kept outside it names a row it lacks")
+
+    def leave(self, how: str) -> None:
+        """Begin to stop (everyone goes) or to restart (the fleet stays)."""
+        if self._leaving is None:
+            self._leaving = how
+            self._leave_by = self._kernel.monotonic() + self._kernel.config.shutdown_grace_seconds
+            self._notifier.tell("STOPPING=1" if how == "stop" else "RELOADING=1")
+
+    def _finished(self) -> bool:
+        if self._leaving == "restart":
+            return True
+        if self._leaving == "stop":
+            late = self._kernel.monotonic() > self._leave_by + LAST_WORDS
+            return late or not (self._runs.by_attempt or self._told_left())
+        if self._kernel.options.once and self._idle():
+            self.leave("stop")
+        return False
+
+    def _told_left(self) -> bool:
+        return self._kernel.options.once and bool(self._kernel.store.db.one("SELECT 1 FROM outbox WHERE tries = 0"))
+
+    def _idle(self) -> bool:
+        """Nothing runs, and nothing is ready or will be by itself soon."""
+        if self._runs.by_attempt:
+            return False
+        if self._brake.state.armed:
+            return True
+        for name, row in self._kernel.store.roles.all().items():
+            if role_state(row) is RoleState.OK and name != PROJECT and self._kernel.store.attempts.candidate(name):
+                return False
+        return not self._kernel.store.db.one(
+            "SELECT 1 FROM tasks JOIN roles ON role = agent_owner WHERE status = 'pending' AND not_before IS NOT NULL"
+            " AND roles.state = 'ok' AND declared = 1 LIMIT 1"
+        )
+
+    def escalations(self) -> int:
+        """How many tasks were escalated in this run."""
+        return self._escalations() - self._escalated_before
+
+    def _escalations(self) -> int:
+        return int(self._kernel.store.db.value("SELECT count(*) FROM audit WHERE action = 'escalation'"))
+
+    # ---- one turn
+
+    def _patience(self) -> float:
+        due = self._kernel.store.queue.next_due()
+        return TURN if due is None else min(TURN, max(0.0, due - self._kernel.clock()))
+
+    def _turn(self, readable: set[int]) -> None:
+        kernel = self._kernel
+        kernel.listened = kernel.server.listeners()
+        arrived = list(kernel.server.receive())
+        with kernel.store.transaction():
+            self._heed_signals(readable)
+            for item in arrived:
+                self._handle(item)
+            self._heed_exits()
+            self._brake.look()
+            self._tend()
+            if self._leaving == "stop":
+                self._stop_everything()
+            elif not self._brake.state.armed and self._leaving is None:
+                kernel.store.queue.release_due()
+                self._workers.converge(self._desired())
+                self._runs.dispatch()
+            self._collect_told()
+        kernel.flush()
+        self._courier.wake()
+
+    def _handle(self, item: Incoming | Malformed) -> None:
+        if isinstance(item, Malformed):
+            name = item.peer.name if item.peer else "unknown"
+            self._kernel.audit("malformed_message", socket=item.socket, peer=name, problem=item.problem[:300])
+            return
+        peer, message = item.peer, item.message
+        if peer.kind == "worker":
+            self._workers.heard(peer.name)
+        match message:
+            case Result() if item.socket == "results":
+                self._runs.result(peer, message)
+            case Progress() if item.socket == "results":
+                self._runs.progress(message)
+            case Request() if item.socket == "control":
+                self._control.request(peer, item.address, message)
+            case _ if item.socket == "tasks" and peer.kind == "worker":
+                self._from_worker(item)
+            case _ if item.socket == "tasks" and peer.kind == "gateway":
+                self._from_gateway(message)
+            case _:
+                self._kernel.audit("misplaced_message", peer=peer.name, socket=item.socket, type=type(message).__name__)
+
+    def _from_worker(self, item: Incoming) -> None:
+        peer, message = item.peer, item.message
+        if item.address != peer.name.encode():
+            return
+        match message:
+            case Hello():
+                worker = self._workers.hello(peer, message)
+                if worker:
+                    self._runs.reconcile(worker, message.running, message.outbox)
+            case Ready():
+                self._workers.ready(peer.name, message)
+            case Started():
+                self._runs.started(message)
+            case Call():
+                self._control.call(peer, item.address, message)
+            case Bye():
+                self._kernel.tell("worker_left", role=peer.role, worker=peer.name, reason=message.reason)
+            case Pong() | _:
+                pass
+
+    def _from_gateway(self, message: Any) -> None:
+        match message:
+            case GatewayHello():
+                self._gateway.hello(message)
+            case Reserve():
+                self._gateway.reserve(message)
+            case Metered():
+                self._gateway.metered_request(message)
+            case Closed():
+                self._runs.closed(message.attempt)
+                self._gateway.review()
+
+    def _heed_signals(self, readable: set[int]) -> None:
+        if self._wake_fd in readable:
+            os.read(self._wake_fd, 4096)
+        while self._signals:
+            number = self._signals.popleft()
+            if number == signal.SIGHUP:
+                self._reload()
+            else:
+                self._kernel.audit("signal", number=number)
+                self.leave("stop")
+
+    def _reload(self) -> None:
+        try:
+            self._control.reload("SIGHUP")
+        except ProducerError as error:
+            self._kernel.audit("reload_refused", problem=str(error))
+
+    def _heed_exits(self) -> None:
+        dead = self._workers.gone()
+        for worker in dead:
+            for attempt in list(worker.attempts):
+                self._runs.lost(attempt, "its worker exited")
+            if self._leaving is None:
+                self._workers.ended(worker)
+        if dead:
+            self._kernel.after.append(lambda: self._sweep(dead))
+
+    def _tend(self) -> None:
+        kernel = self._kernel
+        self._gateway.tend()
+        self._runs.overdue()
+        while self._runs.burst_roles:
+            self._brake.burst(self._runs.burst_roles.pop())
+        now = kernel.monotonic()
+        if self._notifier.interval and now >= self._next_watchdog:
+            self._next_watchdog = now + self._notifier.interval
+            kernel.after.append(lambda: self._notifier.tell("WATCHDOG=1"))
+        if now < self._next_housekeeping:
+            return
+        self._next_housekeeping = now + 1.0
+        self._workers.ping()
+        self._gateway.review()
+        if (today := kernel.store.accounts.today()) != self._day:
+            self._day = today
+            self._caps.declare()
+
+    def _desired(self) -> dict[str, int]:
+        rows = self._kernel.store.roles.all()
+        return {
+            name: 0 if row.state in ("failed", "draining") else row.desired
+            for name, row in rows.items()
+            if name in self._kernel.config.roles
+        }
+
+    def _collect_told(self) -> None:
+        while not self._courier.told.empty():
+            told = self._courier.told.get()
+            if told.error is None:
+                self._kernel.store.outbox.done(told.id)
+            else:
+                self._kernel.store.outbox.failed(told.id, told.error, told.not_before)
+            self._kernel.after.append(lambda told=told: self._courier.collected(told))  # type: ignore[misc]
+
+    def _stop_everything(self) -> None:
+        grace = max(0.2, self._leave_by - self._kernel.monotonic())
+        if any(run.stop_by is None and run.result is None for run in self._runs.by_attempt.values()):
+            self._runs.stop_all("the supervisor stops", max(0.2, grace - 1.5))
+        for worker in self._workers.by_id.values():
+            if not worker.attempts:
+                self._workers.drain(worker)
+
+    # ---- the end of it
+
+    def dismiss(self) -> int:
+        """End every worker and the gateway after the loop; how many processes survived (0)."""
+        kernel, survivors = self._kernel, 0
+        for worker in self._workers.by_id.values():
+            worker.ending = True
+            self._workers.drain(worker)
+        kernel.flush()
+        deadline = kernel.monotonic() + 2.0
+        while any(self._workers.alive(w) for w in self._workers.by_id.values()) and kernel.monotonic() < deadline:
+            kernel.server.wait(0.02)
+        for worker in list(self._workers.by_id.values()):
+            survivors += self._workers.end_tree(worker, 0.0)
+        self._gateway.stop()
+        with kernel.store.transaction():
+            self._workers.forget_all()
+            kernel.audit("producer_shutdown", survivors=survivors)
+        return survivors
+
+    def _sweep(self, dead: list[Worker] | None = None) -> None:
+        """End what a dead worker left behind: orphans that came to us, and holders of its attempts' marks."""
+        known = frozenset(
+            pid for pid in (*(w.pid for w in self._workers.by_id.values()), self._gateway.pid) if pid is not None
+        )
+        entries = tuple(f"{ATTEMPT_MARKER}={attempt}" for worker in dead or [] for attempt in worker.attempts)
+        end(Family(os.getpid(), entries, spare=known), limit=2.0)
+        _collect_orphans(known)
+
+    def _status(self) -> dict[str, Any]:
+        return status(
+            self._kernel, self._workers, self._runs, self._gateway, self._brake.state, self._auth, self._reader
+        )
+
+
+def _collect_orphans(known: frozenset[int]) -> None:
+    """Read the exit status of dead processes that came to us as a subreaper."""
+    try:
+        pids = [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    except OSError:
+        return
+    for pid in pids:
+        if pid not in known:
+            try:
+                os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                continue

@@ -1,0 +1,131 @@
+"""From a configuration to a running supervisor: the lock, the private directories, the ledger, the sockets, signals.
+
+A ledger that cannot be written for a while (a full disk, an I/O error) does not end the supervisor: the loop is built
+anew from the ledger, with a growing pause, as if it had crashed. The workers notice no more than a new supervisor.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+import structlog
+
+from producer.config import ProducerConfig
+from producer.config.environment import project_env
+from producer.errors import LedgerError, LedgerUnusable, SupervisorRunning, UsageError
+from producer.ledger.lock import Holder, Lock
+from producer.ledger.store import Store
+from producer.places import Places
+from producer.prctl import become_subreaper
+from producer.supervisor.auth import Auth, decide
+from producer.supervisor.kernel import Kernel, RunOptions
+from producer.supervisor.loop import Loop
+from producer.supervisor.systemd import Notifier
+from producer.version import __version__
+from producer.wire.auth import Keys
+from producer.wire.sockets import Server
+
+LOCK_PATIENCE = 3.0
+LONGEST_PAUSE = 30.0
+log = structlog.get_logger("producer")
+
+
+def run(config: ProducerConfig, options: RunOptions) -> int:
+    """Serve one project until told to stop; the exit code. Call it in the main thread.
+
+    Raises SupervisorRunning, LedgerUnusable, AuthError, UsageError before anything is started.
+    """
+    unknown = set(options.workers) - set(config.roles)
+    if unknown:
+        raise UsageError(f"--workers: no role {min(unknown)!r}: use one of {', '.join(config.roles)}")
+    env = project_env(config)
+    auth = decide(config, options, env)
+    config.ledger_db.parent.mkdir(parents=True, exist_ok=True)
+    places = Places.of(config.ledger_db, env).make()
+    lock = Lock(places.lock)
+    _take(lock, places)
+    os.umask(0o077)
+    become_subreaper()
+    try:
+        with _signals() as (pending, wake_fd):
+            how, code = _serve(config, options, env, auth, places, pending, wake_fd)
+    finally:
+        lock.release()
+    if how == "restart":
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "producer", *sys.argv[1:]])
+    return code
+
+
+def _take(lock: Lock, places: Places) -> None:
+    deadline = time.monotonic() + LOCK_PATIENCE
+    while not lock.acquire(Holder("supervisor", os.getpid(), time.time(), __version__)):
+        holder = lock.holder()
+        if (holder and holder.kind == "supervisor" and holder.pid) or time.monotonic() > deadline:
+            raise SupervisorRunning(places.ledger, str(holder))
+        time.sleep(0.02)
+
+
+def _serve(
+    config: ProducerConfig,
+    options: RunOptions,
+    env: Mapping[str, str],
+    auth: Auth,
+    places: Places,
+    pending: deque[int],
+    wake_fd: int,
+) -> tuple[str, int]:
+    pause = 0.5
+    keys = Keys(places)
+    keys.ensure()
+    notifier = Notifier(env)
+    while True:
+        store: Store | None = None
+        server: Server | None = None
+        began = time.monotonic()
+        try:
+            store = Store(places.ledger, head_file=places.state / "audit.head")
+            server = Server(places, keys)
+            kernel = Kernel(config, options, env, places, keys, store, server)
+            loop = Loop(kernel, auth, pending, wake_fd, notifier)
+            how = loop.run()
+            survivors = loop.dismiss() if how == "stop" else 0
+            return how, int(bool(survivors or (options.once and loop.escalations())))
+        except LedgerUnusable:
+            raise
+        except LedgerError as error:
+            log.error("the ledger cannot be written; trying again", error=str(error), seconds=pause)
+            pause = 0.5 if time.monotonic() - began > 60 else min(LONGEST_PAUSE, pause * 2)
+            options = replace(options, workers={})
+        finally:
+            if server:
+                server.close()
+            if store:
+                store.close()
+        time.sleep(pause)
+        if signal.SIGTERM in pending or signal.SIGINT in pending:
+            return "stop", 1
+
+
+@contextmanager
+def _signals() -> Iterator[tuple[deque[int], int]]:
+    """Signals only enqueue: a number into the deque, a byte into the pipe that the poller watches."""
+    pending: deque[int] = deque()
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda number, frame: pending.append(number)) for number in wanted}
+    old_fd = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield pending, reader
+    finally:
+        signal.set_wakeup_fd(old_fd)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(reader)
+        os.close(writer)

@@ -1,0 +1,312 @@
+"""The worker processes: starting, adopting, watching, restarting, ending.
+
+1. The ledger says how many workers a role should have; ``converge`` closes the gap, one start or drain at a time.
+2. A worker is known by the ULID of its process start, which is its key's name and its socket's identity. It is adopted
+   when it says HELLO under that key, whoever started it: so a new supervisor takes over the fleet of a dead one.
+3. Only three things end a worker: it exits (its pidfd says so), an operator, or a deadline. Silence makes it suspect.
+4. An unexpected exit is answered by the restart policy; too many park the role and tell a human.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from producer.core.fleet import DrainWorker, Start, WorkerState, WorkerView, plan
+from producer.core.restart import Park, RestartPolicy, on_exit
+from producer.ids import new_id
+from producer.reaper import PROJECT_MARKER, Family, end
+from producer.supervisor.kernel import Kernel
+from producer.version import __version__
+from producer.wire.auth import Peer
+from producer.wire.messages import Cancel, Drain, Hello, Ping, Ready, Refuse, Welcome
+
+PING_AFTER = 5.0
+SUSPECT_AFTER = 30.0
+START_LIMIT = 120.0
+KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TERM", "TMPDIR", "USER", "LOGNAME", "SHELL",
+                  "XDG_STATE_HOME", "XDG_RUNTIME_DIR", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "PYTHONPATH",
+                  "LD_PRELOAD", "SSL_CERT_FILE", "SSL_CERT_DIR")  # fmt: skip
+
+
+@dataclass
+class Worker:
+    """One worker process, as far as this supervisor knows it. Times are monotonic seconds."""
+
+    id: str
+    role: str
+    slot: int
+    pid: int
+    started: float
+    pidfd: int | None = None
+    child: subprocess.Popen[bytes] | None = None
+    connected: bool = False
+    ready: bool = False
+    draining: bool = False
+    ending: bool = False
+    capacity: int = 0
+    heard: float = 0.0
+    attempts: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def address(self) -> bytes:
+        """Where messages to it go."""
+        return self.id.encode()
+
+    @property
+    def free(self) -> int:
+        """How many more tasks it can take now."""
+        if not (self.connected and self.ready) or self.draining or self.ending:
+            return 0
+        return max(0, self.capacity - len(self.attempts))
+
+    def state(self, now: float) -> WorkerState:
+        """What `status` shows."""
+        if self.draining or self.ending:
+            return WorkerState.DRAINING
+        if not self.ready:
+            return WorkerState.STARTING
+        if now - self.heard > SUSPECT_AFTER:
+            return WorkerState.SUSPECT
+        return WorkerState.BUSY if self.attempts else WorkerState.IDLE
+
+
+class Workers:
+    """The fleet."""
+
+    def __init__(self, kernel: Kernel, policy: RestartPolicy | None = None) -> None:
+        self._kernel = kernel
+        self._policy = policy or RestartPolicy()
+        self.by_id: dict[str, Worker] = {}
+        self.by_fd: dict[int, Worker] = {}
+        self.strangers_until = 0.0
+        self._history: dict[str, tuple[float, ...]] = {}
+        self._resting: dict[tuple[str, int], float] = {}
+
+    # ---- who is there
+
+    def of_role(self, role: str) -> list[Worker]:
+        """A role's workers, by slot."""
+        return sorted((w for w in self.by_id.values() if w.role == role), key=lambda w: w.slot)
+
+    def adopt_registered(self) -> None:
+        """Find the living workers of a supervisor before this one, from the files that they keep."""
+        for path in self._kernel.places.workers.glob("*.json"):
+            try:
+                data = json.loads(path.read_text())
+                ident, role, slot = str(data["worker"]), str(data["role"]), int(data["slot"])
+                process = psutil.Process(int(data["pid"]))
+                alive = abs(process.create_time() - float(data["pid_start"])) < 1.5
+            except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+                alive = False
+            if not alive:
+                path.unlink(missing_ok=True)
+                self._kernel.keys.revoke(path.stem)
+                continue
+            self._add(Worker(ident, role, slot, process.pid, self._kernel.monotonic()))
+        for name in self._kernel.keys.names():
+            if name not in self.by_id and name not in ("operator", "gateway"):
+                self._kernel.keys.revoke(name)
+
+    def hello(self, peer: Peer, message: Hello) -> Worker | None:
+        """A worker says who it is; None where it may not take part."""
+        kernel = self._kernel
+        if peer.kind != "worker" or peer.name != message.worker or peer.role != message.role:
+            kernel.send("tasks", message.worker.encode(), Refuse(reason="the key is another worker's"))
+            return None
+        worker = self.by_id.get(message.worker)
+        if worker is None:
+            worker = Worker(message.worker, message.role, message.slot, message.pid, kernel.monotonic())
+            if not self._add(worker):
+                return None
+        worker.connected, worker.heard = True, kernel.monotonic()
+        kernel.send("tasks", worker.address, Welcome(supervisor=kernel.id, version=__version__))
+        if worker.draining:
+            kernel.send("tasks", worker.address, Drain())
+        return worker
+
+    def heard(self, ident: str) -> Worker | None:
+        """Any message is a sign of life."""
+        worker = self.by_id.get(ident)
+        if worker:
+            worker.heard = self._kernel.monotonic()
+        return worker
+
+    def ready(self, ident: str, message: Ready) -> None:
+        """A worker can take tasks; its capacity is what it first announces."""
+        worker = self.by_id.get(ident)
+        if worker and worker.connected:
+            worker.capacity = max(worker.capacity, message.free, 1)
+            worker.ready = True
+
+    def _add(self, worker: Worker) -> bool:
+        try:
+            worker.pidfd = os.pidfd_open(worker.pid)
+        except ProcessLookupError:
+            return False
+        except OSError:
+            worker.pidfd = None
+        worker.heard = self._kernel.monotonic()
+        self.by_id[worker.id] = worker
+        if worker.pidfd is not None:
+            self.by_fd[worker.pidfd] = worker
+            self._kernel.server.watch(worker.pidfd)
+        return True
+
+    # ---- closing the gap
+
+    def converge(self, desired: dict[str, int]) -> None:
+        """Start and drain what brings every role to its number."""
+        now = self._kernel.monotonic()
+        self._resting = {place: at for place, at in self._resting.items() if at > now}
+        for role in {*desired, *(worker.role for worker in self.by_id.values())}:
+            views = [WorkerView(w.id, w.slot, w.state(now)) for w in self.of_role(role)]
+            resting = [slot for (name, slot) in self._resting if name == role]
+            for action in plan(desired.get(role, 0), views, resting):
+                match action:
+                    case Start(slot):
+                        self.start(role, slot)
+                    case DrainWorker(ident):
+                        self.drain(self.by_id[ident])
+
+    def start(self, role: str, slot: int) -> None:
+        """Start one worker process, in a session of its own."""
+        kernel, ident = self._kernel, new_id()
+        kernel.keys.issue(Peer("worker", ident, role))
+        command = [
+            sys.executable, "-P", "-m", "producer.workers", "--ledger", str(kernel.places.ledger), "--role", role,
+            "--slot", str(slot), "--worker", ident, "--invoker", kernel.options.invoker,
+            "--kill-switch", str(kernel.config.kill_switch), "--project-root", str(kernel.config.project_root),
+            "--prefetch", str(kernel.config.roles[role].prefetch),
+        ]  # fmt: skip
+        log = kernel.places.workers / f"{ident}.log"
+        with log.open("wb") as output:
+            child = subprocess.Popen(
+                command, env=self.environment(), cwd=kernel.places.state, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        worker = Worker(ident, role, slot, child.pid, kernel.monotonic(), child=child)
+        self._add(worker)
+        kernel.tell("worker_started", role=role, worker=ident, pid=child.pid)
+
+    def environment(self) -> dict[str, str]:
+        """What a worker process sees of ours: no key, no token, nothing that is not named here."""
+        inherited = self._kernel.env
+        clean = {name: inherited[name] for name in KEPT_VARIABLES if name in inherited}
+        clean |= {name: value for name, value in inherited.items() if name.startswith("LC_")}
+        clean |= {name: value for name, value in inherited.items() if name.startswith("FAKETIME")}
+        return {**clean, PROJECT_MARKER: self._kernel.places.key}
+
+    def drain(self, worker: Worker) -> None:
+        """Let it finish what it has, and leave."""
+        if not worker.draining:
+            worker.draining = True
+            self._kernel.send("tasks", worker.address, Drain())
+
+    # ---- watching and ending
+
+    def gone(self) -> list[Worker]:
+        """Workers whose process has exited; they are forgotten here, and their files go."""
+        dead = [worker for worker in self.by_id.values() if not self.alive(worker)]
+        for worker in dead:
+            self._forget(worker)
+        return dead
+
+    def ended(self, worker: Worker) -> None:
+        """Decide whether the place of a worker that exited is filled again."""
+        kernel = self._kernel
+        if worker.draining or worker.ending:
+            return
+        now = kernel.monotonic()
+        history = self._history.get(worker.role, ())
+        decision = on_exit(history, self._policy, worker.started, now, kernel.jitter())
+        self._history[worker.role] = decision.history
+        kernel.audit("worker_exited", role=worker.role, worker=worker.id, log=str(self._log_tail(worker)))
+        if isinstance(decision, Park):
+            reason = f"its workers exited {len(decision.history)} times in a short while"
+            if kernel.store.roles.set_state(worker.role, "failed", reason=reason):
+                kernel.notify("role_parked", f"role {worker.role} is parked", f"{reason}: see `producerctl doctor`, "
+                              f"then `producerctl role reset {worker.role}`")  # fmt: skip
+        else:
+            self._resting[worker.role, worker.slot] = decision.at
+
+    def reset(self, role: str) -> None:
+        """Forget a role's bad exits."""
+        self._history.pop(role, None)
+        self._resting = {place: at for place, at in self._resting.items() if place[0] != role}
+
+    def ping(self) -> None:
+        """Ask those that have been silent for a while."""
+        now = self._kernel.monotonic()
+        for worker in self.by_id.values():
+            if worker.connected and now - worker.heard > PING_AFTER:
+                self._kernel.send("tasks", worker.address, Ping())
+            if not worker.ready and now - worker.started > START_LIMIT:
+                self.kill(worker)
+
+    def cancel(self, worker: Worker, attempt: str, reason: str, grace: float) -> None:
+        """Have one attempt stopped by the worker's own ladder."""
+        self._kernel.send("tasks", worker.address, Cancel(attempt=attempt, reason=reason, grace_seconds=grace))
+
+    def kill(self, worker: Worker) -> None:
+        """End a worker and everything below it, now. Its exit is then seen like any other."""
+        self._kernel.after.append(lambda: self.end_tree(worker, 0.0))
+
+    def end_tree(self, worker: Worker, grace: float) -> int:
+        """End a worker process and all its descendants; how many survive."""
+        entries = tuple(f"AI_PRODUCER_ATTEMPT={attempt}" for attempt in worker.attempts)
+        if worker.pidfd is not None and grace == 0.0:
+            _signal(worker.pidfd, signal.SIGSTOP)
+        swept = end(Family(worker.pid, entries), grace=grace, limit=3.0)
+        if worker.pidfd is not None:
+            _signal(worker.pidfd, signal.SIGKILL)
+        return swept.survivors
+
+    def forget_all(self) -> None:
+        """The fleet is dismissed: no key, file or descriptor of it stays."""
+        for worker in list(self.by_id.values()):
+            self._forget(worker)
+            (self._kernel.places.workers / f"{worker.id}.log").unlink(missing_ok=True)
+
+    def alive(self, worker: Worker) -> bool:
+        """Whether its process still runs."""
+        if worker.child is not None:
+            return worker.child.poll() is None
+        try:
+            process = psutil.Process(worker.pid)
+            return process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+    def _forget(self, worker: Worker) -> None:
+        self.by_id.pop(worker.id, None)
+        if worker.pidfd is not None:
+            self.by_fd.pop(worker.pidfd, None)
+            self._kernel.server.unwatch(worker.pidfd)
+            os.close(worker.pidfd)
+            worker.pidfd = None
+        self._kernel.keys.revoke(worker.id)
+        (self._kernel.places.workers / f"{worker.id}.json").unlink(missing_ok=True)
+
+    def _log_tail(self, worker: Worker) -> str:
+        path: Path = self._kernel.places.workers / f"{worker.id}.log"
+        try:
+            return path.read_text(errors="replace")[-400:].strip()
+        except OSError:
+            return ""
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _signal(pidfd: int, number: signal.Signals) -> None:
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except (ProcessLookupError, AttributeError):
+        return

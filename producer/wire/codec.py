@@ -1,0 +1,97 @@
+"""Frames to messages and back, strictly.
+
+A message is `PRD1`, its type and a JSON object. What comes in is refused, never repaired: another major version, a body
+over 1 MiB, JSON with NaN, an infinity (also as 1e999), duplicate keys, lone surrogates or more than 32 levels, fields
+of another type. A type that this version does not know decodes to None, for the caller to log and drop.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+
+from producer.errors import WireError
+from producer.wire.messages import TYPES, Message
+
+MAGIC = b"PRD1"
+MAX_BODY = 1 << 20
+MAX_DEPTH = 32
+
+
+def encode(message: Message) -> list[bytes]:
+    """The three frames of a message. Raises WireError for a body over 1 MiB."""
+    body = message.model_dump_json().encode()
+    if len(body) > MAX_BODY:
+        raise WireError(f"{type(message).__name__} is {len(body)} bytes, over the limit of {MAX_BODY}")
+    return [MAGIC, type(message).__name__.encode(), body]
+
+
+def decode(frames: Sequence[bytes]) -> Message | None:
+    """The message in three frames, None for an unknown type. Raises WireError saying what is wrong."""
+    if len(frames) != 3:
+        raise WireError(f"a message has 3 frames, not {len(frames)}")
+    magic, name, body = frames
+    if magic != MAGIC:
+        raise WireError(f"protocol {magic[:8]!r} is not {MAGIC.decode()}")
+    cls = TYPES.get(name.decode("ascii", "replace"))
+    if cls is None:
+        return None
+    try:
+        return cls.model_validate(strict_json(body))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise WireError(f"{cls.__name__}.{where}: {first['msg']}") from None
+
+
+def strict_json(body: bytes) -> Any:
+    """Parse JSON from outside. Raises WireError where it is anything but well-formed, finite, flat and unambiguous."""
+    if len(body) > MAX_BODY:
+        raise WireError(f"JSON of {len(body)} bytes is over the limit of {MAX_BODY}")
+    try:
+        value = json.loads(body.decode(), object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise WireError(f"not JSON as we take it: {error}") from None
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        raise WireError(f"JSON is nested deeper than {MAX_DEPTH} levels")
+    if b"\\u" in body:
+        _refuse_surrogates(value)
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("duplicate key in an object")
+    return result
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a finite number")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _depth(value: Any) -> int:
+    level, depth = [value], 0
+    while level and depth <= MAX_DEPTH:
+        inside = [item for item in level if isinstance(item, (dict, list))]
+        level = [child for item in inside for child in (item.values() if isinstance(item, dict) else item)]
+        depth += bool(inside)
+    return depth
+
+
+def _refuse_surrogates(value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise WireError("JSON text holds a lone surrogate") from None

@@ -1,0 +1,346 @@
+"""The four sockets, and both ends of each.
+
+    tasks    ROUTER (supervisor) to DEALER (workers, gateway)    results  PULL (supervisor) from PUSH (workers)
+    control  ROUTER (supervisor) to DEALER (producerctl, ...)    events   XPUB (supervisor) to SUB (status --watch, ...)
+
+1. ipc only, in a private directory, CURVE on every one, MAXMSGSIZE 1 MiB, high-water marks set.
+2. The supervisor's end is synchronous and belongs to its one poller. The ends of workers and the gateway live in
+   asyncio; they use the sockets' file descriptors directly, which costs less per message than zmq.asyncio's futures.
+3. A message that cannot be delivered now (the peer is gone, its mark is full) is reported, never blocked on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import zmq
+
+from producer.errors import NoSupervisor, WireError
+from producer.places import Places
+from producer.wire.auth import Gatekeeper, KeyPair, Keys, Peer
+from producer.wire.codec import MAX_BODY, decode, encode
+from producer.wire.messages import Event, JsonObject, Message, Reply, Request
+
+Name = Literal["tasks", "results", "control"]
+Socket = zmq.Socket[bytes]
+_MARK = 20_000
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """One message: from which socket, from whom, where an answer goes, and what it says."""
+
+    socket: Name
+    peer: Peer
+    address: bytes
+    message: Message
+
+
+@dataclass(frozen=True)
+class Malformed:
+    """A frame that was refused, for the log and the audit."""
+
+    socket: Name
+    peer: Peer | None
+    problem: str
+
+
+def _configure(socket: Socket, keys: KeyPair, server: bytes | None) -> None:
+    socket.linger = 0
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_BODY + 1024)
+    socket.sndhwm = socket.rcvhwm = _MARK
+    socket.curve_publickey, socket.curve_secretkey = keys.public, keys.secret
+    if server is None:
+        socket.curve_server = True
+    else:
+        socket.curve_serverkey = server
+
+
+class Server:
+    """The supervisor's ends. Create it only while holding the ledger's lock: a second bind would steal the traffic."""
+
+    def __init__(self, places: Places, keys: Keys) -> None:
+        self._listened = False
+        self._context = zmq.Context()
+        self._gatekeeper = Gatekeeper(self._context, keys)
+        pair = keys.server()
+        self._sockets: dict[str, Socket] = {}
+        kinds = (("tasks", zmq.ROUTER), ("results", zmq.PULL), ("control", zmq.ROUTER), ("events", zmq.XPUB))
+        for name, kind in kinds:
+            socket = self._context.socket(kind)
+            _configure(socket, pair, None)
+            if kind == zmq.ROUTER:
+                socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+            (places.runtime / name).unlink(missing_ok=True)
+            socket.bind(places.address(name))
+            self._sockets[name] = socket
+        self._poller = zmq.Poller()
+        for pollable in (self._gatekeeper.socket, *(self._sockets[n] for n in ("tasks", "results", "control"))):
+            self._poller.register(pollable, zmq.POLLIN)
+        self._paths = [places.runtime / name for name, _ in kinds]
+
+    def watch(self, fd: int) -> None:
+        """Wake ``wait`` when this file descriptor (a signal pipe, a pidfd) is readable."""
+        self._poller.register(fd, zmq.POLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """The inverse of ``watch``."""
+        self._poller.unregister(fd)
+
+    def wait(self, seconds: float) -> set[int]:
+        """Sleep until something is to be read, at most so long. Returns the watched descriptors that are readable."""
+        try:
+            ready = self._poller.poll(max(0, int(seconds * 1000)))
+        except InterruptedError:
+            return set()
+        self._gatekeeper.answer()
+        return {item for item, _ in ready if isinstance(item, int)}
+
+    def receive(self, limit: int = 2_000) -> Iterator[Incoming | Malformed]:
+        """What has arrived, at most ``limit`` messages a socket: tasks, then results, then control."""
+        names: tuple[Name, ...] = ("tasks", "results", "control")
+        for name in names:
+            socket = self._sockets[name]
+            for _ in range(limit):
+                try:
+                    parts = socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                except zmq.Again:
+                    break
+                yield _read(name, parts)
+
+    def send(self, socket: Literal["tasks", "control"], address: bytes, message: Message) -> bool:
+        """Send to one peer; False where it is gone or does not take what it is sent."""
+        try:
+            self._sockets[socket].send_multipart([address, *encode(message)], zmq.NOBLOCK)
+        except zmq.ZMQError:
+            return False
+        return True
+
+    def publish(self, event: Event) -> None:
+        """Tell whoever listens on the events socket. The topic is the event's kind."""
+        self._sockets["events"].send_multipart([event.kind.encode(), *encode(event)], zmq.NOBLOCK)
+
+    def listeners(self) -> bool:
+        """Whether anybody listens on the events socket: without one, no event need be made."""
+        while True:
+            try:
+                self._listened = self._sockets["events"].recv(zmq.NOBLOCK)[:1] == b"\x01"
+            except zmq.Again:
+                return self._listened
+
+    def close(self, unlink: bool = True) -> None:
+        """Close every socket and remove their files."""
+        for socket in (self._gatekeeper.socket, *self._sockets.values()):
+            socket.close(200)
+        self._context.term()
+        for path in self._paths if unlink else ():
+            path.unlink(missing_ok=True)
+
+
+def _read(name: Name, parts: list[zmq.Frame]) -> Incoming | Malformed:
+    peer = None
+    try:
+        peer = Peer.of_user_id(str(parts[-1].get("User-Id")))
+        frames = [part.bytes for part in parts]
+        address = b"" if name == "results" else frames.pop(0)
+        message = decode(frames)
+    except (WireError, ValueError, zmq.ZMQError) as error:
+        return Malformed(name, peer, str(error))
+    if message is None:
+        return Malformed(name, peer, f"unknown message type {parts[-2].bytes[:40]!r}")
+    return Incoming(name, peer, address, message)
+
+
+def _client(context: zmq.Context[Socket], kind: int, places: Places, name: str, socket_name: str) -> Socket:
+    keys = Keys(places)
+    socket = context.socket(kind)
+    _configure(socket, keys.load(name), keys.server().public)
+    socket.setsockopt(zmq.RECONNECT_IVL, 50)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, 30_000)
+    if kind == zmq.DEALER:
+        socket.identity = name.encode() if socket_name == "tasks" else os.urandom(9).hex().encode()
+    return socket
+
+
+class AsyncPeer:
+    """A worker's or the gateway's end of the tasks socket, in asyncio. Reconnects by itself, as zmq does."""
+
+    def __init__(self, socket: Socket) -> None:
+        self._socket = socket
+        self._fd = socket.fileno()
+        self._inbox: deque[Message] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._outbox: deque[list[bytes]] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._fd, self._turn)
+        self._loop.call_soon(self._turn)
+
+    @classmethod
+    async def connect(cls, places: Places, name: str) -> AsyncPeer:
+        """Connect as the peer that ``name`` has a key for (a worker's ULID, or `gateway`)."""
+        socket = _client(zmq.Context.instance(), zmq.DEALER, places, name, "tasks")
+        socket.connect(places.address("tasks"))
+        return cls(socket)
+
+    async def send(self, message: Message) -> None:
+        """Queue a message; it leaves as soon as the socket takes it, in order."""
+        self.post(message)
+
+    def post(self, message: Message) -> None:
+        """``send`` for callers that are not coroutines."""
+        self._outbox.append(encode(message))
+        self._turn()
+
+    async def recv(self) -> Message:
+        """The next message. Malformed and unknown ones are dropped."""
+        while not self._inbox:
+            self._turn()
+            if self._inbox:
+                break
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self._inbox.popleft()
+
+    def close(self) -> None:
+        """Close the socket; what was queued gets 200 ms to leave."""
+        self._turn()
+        self._loop.remove_reader(self._fd)
+        self._socket.close(200)
+
+    def _turn(self) -> None:
+        """Move what can be moved. The descriptor is edge-triggered: look at both directions until neither moves."""
+        if self._socket.closed:
+            return
+        while self._outbox:
+            try:
+                self._socket.send_multipart(self._outbox[0], zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            self._outbox.popleft()
+        while True:
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            try:
+                message = decode(frames)
+            except WireError:
+                continue
+            if message is not None:
+                self._inbox.append(message)
+        if self._outbox:
+            self._loop.call_later(0.02, self._turn)
+        if self._inbox and self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class AsyncPush:
+    """A worker's end of the results socket. PROGRESS and RESULT leave in order; nothing comes back this way."""
+
+    def __init__(self, socket: Socket) -> None:
+        self._socket = socket
+        self._outbox: deque[list[bytes]] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._retry: asyncio.TimerHandle | None = None
+
+    @classmethod
+    async def connect(cls, places: Places, name: str) -> AsyncPush:
+        """Connect as the worker that ``name`` has a key for."""
+        socket = _client(zmq.Context.instance(), zmq.PUSH, places, name, "results")
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+        socket.connect(places.address("results"))
+        return cls(socket)
+
+    def post(self, message: Message) -> None:
+        """Queue a message; it leaves as soon as a supervisor is there."""
+        self._outbox.append(encode(message))
+        if self._retry is None:
+            self._flush()
+
+    async def send(self, message: Message) -> None:
+        """``post``, for symmetry with AsyncPeer."""
+        self.post(message)
+
+    def close(self) -> None:
+        """Close the socket; what was queued gets 200 ms to leave."""
+        self._flush()
+        if self._retry:
+            self._retry.cancel()
+        self._socket.close(200)
+
+    def _flush(self) -> None:
+        self._retry = None
+        while self._outbox:
+            try:
+                self._socket.send_multipart(self._outbox[0], zmq.NOBLOCK)
+            except zmq.Again:
+                self._retry = self._loop.call_later(0.02, self._flush)
+                return
+            self._outbox.popleft()
+
+
+class Control:
+    """An operator's end of the control socket: one question at a time, each with a deadline."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._context = zmq.Context()
+        self._socket = _client(self._context, zmq.DEALER, places, "operator", "control")
+        self._socket.connect(places.address("control"))
+        self._calls = 0
+
+    def ask(self, op: str, arguments: JsonObject | None = None, seconds: float = 10.0) -> Reply:
+        """Ask the supervisor; the answer comes after its commit. Raises NoSupervisor when none answers in time."""
+        self._calls += 1
+        call = str(self._calls)
+        self._socket.send_multipart(encode(Request(call=call, op=op, arguments=arguments or {})))
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if self._socket.poll(int(left * 1000) + 1):
+                reply = decode(self._socket.recv_multipart())
+                if isinstance(reply, Reply) and reply.call == call:
+                    return reply
+        raise NoSupervisor(self._places.ledger)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+        self._context.term()
+
+
+class Events:
+    """A listener's end of the events socket."""
+
+    def __init__(self, places: Places) -> None:
+        self._context = zmq.Context()
+        self._socket = _client(self._context, zmq.SUB, places, "operator", "events")
+        self._socket.subscribe(b"")
+        self._socket.connect(places.address("events"))
+
+    def next(self, seconds: float) -> Event | None:
+        """The next event, None when none comes in time."""
+        if not self._socket.poll(max(0, int(seconds * 1000))):
+            return None
+        event = decode(self._socket.recv_multipart()[1:])
+        return event if isinstance(event, Event) else None
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._socket.close()
+        self._context.term()
+
+
+def sockets_present(places: Places) -> bool:
+    """Whether a supervisor's control socket has a file; it may still be a dead one's."""
+    return Path(places.runtime / "control").exists()
