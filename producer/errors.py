@@ -66,6 +66,14 @@ class PathTooLong(ProducerError):
         super().__init__(f"socket path is longer than 107 bytes: {path}: set XDG_RUNTIME_DIR to a shorter directory")
 
 
+class ForeignDirectory(ProducerError):
+    """A private directory exists and belongs to another user."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = path
+        super().__init__(f"{path} belongs to another user: remove it, or set XDG_STATE_HOME and XDG_RUNTIME_DIR")
+
+
 class IllegalTransition(ProducerError):
     """An event arrived that the lifecycle table does not allow in this state. Nothing was changed."""
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from ulid import ULID
 
-ULID_PATTERN = re.compile(r"^[0-9A-HJKMNP-TV-Z]{26}$")
+ULID_PATTERN = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 
 
 def new_id() -> str:
@@ -18,7 +18,7 @@ def new_id() -> str:
 
 def is_id(text: object) -> bool:
     """Whether ``text`` is a ULID as we make them: safe in a path, a URL and a file name."""
-    return isinstance(text, str) and ULID_PATTERN.match(text) is not None
+    return isinstance(text, str) and ULID_PATTERN.fullmatch(text) is not None
 
 
 def iso(at: float) -> str:

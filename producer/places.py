@@ -6,8 +6,9 @@ project, in directories of mode 0700 that are found from the ledger's path alone
     state    $STATE_DIRECTORY (systemd), else $XDG_STATE_HOME/ai-producer, else ~/.local/state/ai-producer
     runtime  $RUNTIME_DIRECTORY (systemd), else $XDG_RUNTIME_DIR/ai-producer, else the state directory's `run`
 
-each with one directory a ledger, named after a hash of the ledger's real path. A socket path may have 107 bytes; a
-runtime directory too deep for that is refused with the way out.
+each with one directory a ledger, named after a hash of the ledger's real path. A variable with a relative path is
+ignored, as the XDG specification says. A socket path may have 107 bytes; a runtime directory too deep for that is
+refused with the way out, and so is a directory that belongs to somebody else.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from producer.errors import PathTooLong
+from producer.errors import ForeignDirectory, PathTooLong
 
 MAX_SOCKET_PATH = 107
 LONGEST_SOCKET = "control"
@@ -38,18 +39,24 @@ class Places:
         """The places of the ledger at this path. Raises PathTooLong where no socket would fit."""
         ledger = Path(ledger).resolve()
         key = hashlib.sha256(os.fsencode(ledger)).hexdigest()[:12]
-        state = _base(env, "STATE_DIRECTORY", "XDG_STATE_HOME", Path(env.get("HOME", "/")) / ".local/state")
-        runtime = _base(env, "RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR", None) or state / "run"
-        assert state is not None
+        state = _base(env, "STATE_DIRECTORY", "XDG_STATE_HOME")
+        state = state or Path(env.get("HOME", "/")) / ".local/state/ai-producer"
+        runtime = _base(env, "RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR") or state / "run"
         places = cls(ledger, key, state / key, runtime / key)
         if len(os.fsencode(places.runtime / LONGEST_SOCKET)) > MAX_SOCKET_PATH:
             raise PathTooLong(places.runtime / LONGEST_SOCKET)
         return places
 
     def make(self) -> Places:
-        """Create the directories, private to this user."""
-        for path in (self.state, self.runtime, self.keys, self.outboxes, self.journal, self.workers, self.tasks):
+        """Create the directories, private to this user. Raises ForeignDirectory where one is another user's."""
+        inside = (self.keys, self.outboxes, self.inbox, self.journal, self.workers, self.tasks)
+        for path in (self.state, self.runtime, *inside):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            status = path.stat()
+            if status.st_uid != os.geteuid():
+                raise ForeignDirectory(path)
+            if status.st_mode & 0o077:
+                path.chmod(0o700)
         return self
 
     @property
@@ -66,6 +73,11 @@ class Places:
     def outboxes(self) -> Path:
         """One directory a worker start: results not yet acknowledged."""
         return self.state / "outboxes"
+
+    @property
+    def inbox(self) -> Path:
+        """Arguments of requests that are too big for a message, while they are asked."""
+        return self.state / "inbox"
 
     @property
     def journal(self) -> Path:
@@ -95,9 +107,9 @@ class Places:
         return f"ipc://{self.runtime / socket}"
 
 
-def _base(env: Mapping[str, str], systemd: str, xdg: str, default: Path | None) -> Path | None:
-    if env.get(systemd):
-        return Path(env[systemd].split(":")[0])
-    if env.get(xdg):
-        return Path(env[xdg]) / "ai-producer"
-    return default / "ai-producer" if default else None
+def _base(env: Mapping[str, str], systemd: str, xdg: str) -> Path | None:
+    own = Path(env.get(systemd, "").split(":")[0])
+    if own.is_absolute():
+        return own
+    common = Path(env.get(xdg, ""))
+    return common / "ai-producer" if common.is_absolute() else None

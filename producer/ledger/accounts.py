@@ -8,13 +8,30 @@
 
 from __future__ import annotations
 
-from producer.core.budget import Cap, Share
+from dataclasses import dataclass
+
+from producer.core.budget import Cap
 from producer.core.money import ZERO, MicroUSD
+from producer.errors import LedgerError
 from producer.ids import utc_date
-from producer.ledger.database import Database
+from producer.ledger.database import Database, placeholders
 from producer.ledger.model import TOKEN_COLUMNS, Cost
 
 PROJECT = "project"
+_INSERT_METER = (
+    "INSERT INTO meter (request, attempt, task_id, role, date, at, model, source, exact, cost_micros,"
+    f" {', '.join(TOKEN_COLUMNS)}) VALUES ({placeholders(range(10 + len(TOKEN_COLUMNS)))})"
+    " ON CONFLICT (request) DO NOTHING"
+)
+
+
+@dataclass(frozen=True)
+class Booking:
+    """A cost that was just booked: whose it is, and whether its attempt had ended before."""
+
+    task: str
+    role: str
+    late: bool
 
 
 class Accounts:
@@ -28,6 +45,11 @@ class Accounts:
         return utc_date(self._db.now)
 
     # ---- caps
+
+    def day(self, date: str) -> dict[str, tuple[MicroUSD, MicroUSD]]:
+        """(spent, held) of every role on a day; the project's are their sums."""
+        rows = self._db.rows("SELECT agent_owner, spent_micros, held_micros FROM budget WHERE date = ?", date)
+        return {role: (MicroUSD(spent), MicroUSD(held)) for role, spent, held in rows}
 
     def role_cap(self, role: str, limit: MicroUSD | None, date: str | None = None) -> Cap:
         """What stands against a role's daily cap."""
@@ -62,16 +84,15 @@ class Accounts:
         """Hold ``amount`` for an attempt that is being claimed."""
         date = self.today()
         self._db.run("INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?)", attempt, task, role, root, date, amount, amount)
-        self._held(role, date, amount)
+        self._add(role, date, 0, amount)
 
     def release(self, attempt: str) -> MicroUSD:
         """Give back what the attempt still holds; how much. Zero where it holds nothing any more."""
-        row = self._db.one("SELECT role, date, amount FROM holds WHERE attempt = ?", attempt)
+        row = self._db.one("DELETE FROM holds WHERE attempt = ? RETURNING role, date, amount", attempt)
         if row is None:
             return ZERO
-        self._db.run("DELETE FROM holds WHERE attempt = ?", attempt)
         self._db.run("DELETE FROM reservations WHERE attempt = ?", attempt)
-        self._held(row[0], row[1], -row[2])
+        self._add(row[0], row[1], 0, -row[2])
         return MicroUSD(row[2])
 
     def hold(self, attempt: str) -> tuple[str, MicroUSD, MicroUSD] | None:
@@ -91,7 +112,9 @@ class Accounts:
         return None if amount is None else MicroUSD(amount)
 
     def reserve(self, request: str, attempt: str, amount: MicroUSD) -> None:
-        """Record a grant and raise the attempt's hold to cover it."""
+        """Record a grant and raise the attempt's hold to cover it. Raises LedgerError where it has no hold."""
+        if not self._db.one("SELECT 1 FROM holds WHERE attempt = ?", attempt):
+            raise LedgerError(f"attempt {attempt} holds nothing: request {request} cannot be granted")
         self._db.run("INSERT INTO reservations VALUES (?, ?, ?)", request, attempt, amount)
         self._resize(attempt)
 
@@ -101,37 +124,36 @@ class Accounts:
             return int(self._db.value("SELECT count(*) FROM holds WHERE date = ?", date))
         return int(self._db.value("SELECT count(*) FROM holds WHERE date = ? AND role = ?", date, role))
 
-    def shares(self, attempt: str, caps: list[tuple[Cap, int]], ahead: MicroUSD) -> list[Share]:
-        """The attempt's view of caps given with the number of attempts that share each."""
-        found = self.hold(attempt)
-        _, own, busy = found if found else ("", ZERO, ZERO)
-        return [Share(cap, max(1, running), own, busy, ahead) for cap, running in caps]
+    def kin(self, root: str) -> int:
+        """How many attempts of a lineage hold money."""
+        return int(self._db.value("SELECT count(*) FROM holds WHERE root_id = ?", root))
 
     # ---- bookings
 
-    def book(self, cost: Cost) -> bool:
-        """Book a cost; False where its request was booked before, or is of no attempt of this ledger."""
-        if self._db.one("SELECT 1 FROM meter WHERE request = ?", cost.request):
-            return False
-        owner = self._db.one("SELECT task_id, role FROM attempts WHERE id = ?", cost.attempt)
-        if owner is None:
-            return False
-        task, role = owner
-        hold = self._db.one("SELECT date, base FROM holds WHERE attempt = ?", cost.attempt)
-        date = hold[0] if hold else self._day_of(cost.attempt)
-        self._meter(cost, task, role, date)
+    def book(self, cost: Cost) -> Booking | None:
+        """Book a cost; None where its request was booked before, or is of no attempt of this ledger."""
+        row = self._db.one(
+            "SELECT a.task_id, a.role, a.state, substr(a.claimed_at, 1, 10), h.date, h.base, h.amount"
+            " FROM attempts AS a LEFT JOIN holds AS h ON h.attempt = a.id WHERE a.id = ?",
+            cost.attempt,
+        )
+        if row is None:
+            return None
+        task, role, state, claimed, day, base, held = row
+        date = day or claimed  # without a hold any more, the day of the claim pays
+        if not self._meter(cost, task, role, date):
+            return None
         self._db.run("UPDATE tasks SET cost_micros = cost_micros + ? WHERE id = ?", cost.amount, task)
         self._db.run("UPDATE attempts SET cost_micros = cost_micros + ? WHERE id = ?", cost.amount, cost.attempt)
-        self._ensure_day(role, date)
-        self._db.run(
-            "UPDATE budget SET spent_micros = spent_micros + ? WHERE agent_owner = ? AND date = ?",
-            cost.amount, role, date,
-        )  # fmt: skip
-        if hold:
-            self._db.run("DELETE FROM reservations WHERE request = ?", cost.request)
-            self._db.run("UPDATE holds SET base = max(0, base - ?) WHERE attempt = ?", cost.amount, cost.attempt)
-            self._resize(cost.attempt)
-        return True
+        change = 0
+        if day:
+            self._db.run("DELETE FROM reservations WHERE request = ? AND attempt = ?", cost.request, cost.attempt)
+            base = max(0, base - cost.amount)
+            target = max(base, self.reserved(cost.attempt))
+            self._db.run("UPDATE holds SET base = ?, amount = ? WHERE attempt = ?", base, target, cost.attempt)
+            change = target - held
+        self._add(role, date, cost.amount, change)
+        return Booking(task, role, state != "running")
 
     def spend_outside(self, role: str, amount: MicroUSD) -> None:
         """Count money that a script spent outside any task against a role's budget of today."""
@@ -163,19 +185,15 @@ class Accounts:
         )
         return changed == 1
 
-    def _meter(self, cost: Cost, task: str, role: str, date: str) -> None:
-        self._db.run(
-            "INSERT INTO meter (request, attempt, task_id, role, date, at, model, source, exact, input_tokens,"
-            " output_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, web_searches, cost_micros)"
-            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+    def _meter(self, cost: Cost, task: str, role: str, date: str) -> bool:
+        """Write the request's row; False where it is there."""
+        tokens = [cost.tokens.get(name, 0) for name in TOKEN_COLUMNS]
+        inserted = self._db.run(
+            _INSERT_METER,
             cost.request, cost.attempt, task, role, date, self._db.stamp, cost.model, cost.source, int(cost.exact),
-            *(cost.tokens.get(name, 0) for name in TOKEN_COLUMNS), cost.amount,
+            cost.amount, *tokens,
         )  # fmt: skip
-
-    def _day_of(self, attempt: str) -> str:
-        """The day that pays for an attempt without a hold: the day of its claim."""
-        claimed: str = self._db.value("SELECT claimed_at FROM attempts WHERE id = ?", attempt)
-        return claimed[:10]
+        return inserted == 1
 
     def _resize(self, attempt: str) -> None:
         row = self._db.one("SELECT role, date, base, amount FROM holds WHERE attempt = ?", attempt)
@@ -185,13 +203,21 @@ class Accounts:
         target = max(base, self.reserved(attempt))
         if target != amount:
             self._db.run("UPDATE holds SET amount = ? WHERE attempt = ?", target, attempt)
-            self._held(role, date, target - amount)
+            self._add(role, date, 0, target - amount)
 
-    def _held(self, role: str, date: str, change: int) -> None:
+    def _add(self, role: str, date: str, spent: int, held: int) -> None:
         if not self._db.run(
-            "UPDATE budget SET held_micros = held_micros + ? WHERE agent_owner = ? AND date = ?", change, role, date
+            "UPDATE budget SET spent_micros = spent_micros + ?, held_micros = held_micros + ?"
+            " WHERE agent_owner = ? AND date = ?",
+            spent,
+            held,
+            role,
+            date,
         ):
-            self._db.run("INSERT INTO budget (agent_owner, date, held_micros) VALUES (?, ?, ?)", role, date, change)
+            self._db.run(
+                "INSERT INTO budget (agent_owner, date, spent_micros, held_micros) VALUES (?, ?, ?, ?)",
+                role, date, spent, held,
+            )  # fmt: skip
 
     def _ensure_day(self, role: str, date: str) -> None:
         self._db.run("INSERT OR IGNORE INTO budget (agent_owner, date) VALUES (?, ?)", role, date)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from producer.core.lifecycle import AttemptState, TaskEvent, TaskState, next_attempt
 from producer.core.money import MicroUSD
 from producer.core.retry import Settlement
+from producer.errors import UnknownTask
 from producer.ledger.accounts import Accounts
 from producer.ledger.audit import Audit
 from producer.ledger.database import Database
@@ -62,44 +63,58 @@ class Attempts:
         return (row[0], row[1]) if row else None
 
     def claim(self, task: str, worker: str, model: str, hold: MicroUSD, *, resume: bool) -> Claim:
-        """Start an attempt of a ready task. Raises IllegalTransition where it is not pending."""
-        row = self._db.dict("SELECT * FROM tasks WHERE id = ?", task)
-        assert row is not None
-        attempt, number = self._db.new_id(), row["attempts"] + 1
-        take_up = resume and bool(row["resumable"])
-        session = row["session_id"] if take_up else self._new_session()
+        """Start an attempt of a ready task. Raises UnknownTask; IllegalTransition where it is not pending."""
+        row = self._db.one(
+            "SELECT status, agent_owner, root_task_id, attempts, title, description, payload, retry_count FROM tasks"
+            " WHERE id = ?",
+            task,
+        )
+        if row is None:
+            raise UnknownTask(task)
+        status, role, root, before, title, description, payload, retry_count = row
+        attempt, number = self._db.new_id(), before + 1
+        earlier = self._begun_session(task, role) if resume and before else None
+        take_up, session = earlier is not None, earlier or self._new_session()
         self._queue.move(
-            task, TaskEvent.CLAIMED, started_at=self._db.stamp, attempts=number, session_id=session,
-            resumable=int(take_up), finished_at=None,
+            task, TaskEvent.CLAIMED, state=TaskState(status), started_at=self._db.stamp, attempts=number,
+            session_id=session, finished_at=None,
         )  # fmt: skip
         self._db.run(
             "INSERT INTO attempts (id, task_id, role, number, worker, model, session_id, claimed_at)"
             " VALUES (?,?,?,?,?,?,?,?)",
-            attempt, task, row["agent_owner"], number, worker, model, session, self._db.stamp,
+            attempt, task, role, number, worker, model, session, self._db.stamp,
         )  # fmt: skip
-        self._accounts.place(attempt, task, row["agent_owner"], row["root_task_id"], hold)
+        self._accounts.place(attempt, task, role, root, hold)
         self._audit.append(
-            "dispatch", row["agent_owner"], task=task, attempt=attempt, worker=worker, number=number, model=model,
+            "dispatch", role, task=task, attempt=attempt, worker=worker, number=number, model=model,
             held_micros=hold, resume=take_up,
         )  # fmt: skip
         return Claim(
-            attempt, task, row["agent_owner"], number, row["title"], row["description"], json.loads(row["payload"]),
-            session, take_up, row["retry_count"],
+            attempt, task, role, number, title, description, json.loads(payload), session, take_up, retry_count
+        )
+
+    def _begun_session(self, task: str, role: str) -> str | None:
+        """The session of the newest attempt that really began, under the same role; None where none did."""
+        session: str | None = self._db.value(
+            "SELECT session_id FROM attempts WHERE task_id = ? AND role = ? AND started_at IS NOT NULL"
+            " ORDER BY number DESC LIMIT 1",
+            task, role,
         )  # fmt: skip
+        return session
 
     # ---- while it runs
 
     def started(self, attempt: str, session_id: str, resumed: bool, note: str | None) -> bool:
         """The run has begun: from now on its session can be taken up. False where the attempt is not running."""
-        changed = self._db.run(
-            "UPDATE attempts SET started_at = ?, session_id = ?, resumed = ? WHERE id = ? AND state = 'running'",
+        task = self._db.value(
+            "UPDATE attempts SET started_at = ?, session_id = ?, resumed = ? WHERE id = ? AND state = 'running'"
+            " RETURNING task_id",
             self._db.stamp, session_id, int(resumed), attempt,
         )  # fmt: skip
-        if not changed:
+        if task is None:
             return False
-        task = self._db.value("SELECT task_id FROM attempts WHERE id = ?", attempt)
-        self._db.run("UPDATE tasks SET session_id = ?, resumable = 1 WHERE id = ?", session_id, task)
         if note:
+            self._db.run("UPDATE tasks SET session_id = ? WHERE id = ?", session_id, task)
             self._audit.append("session_note", "producer", task=task, attempt=attempt, note=note)
         return True
 
@@ -127,13 +142,12 @@ class Attempts:
 
     def book(self, cost: Cost) -> bool:
         """Book a cost with its audit row; False where it is booked already. Late costs of settled attempts too."""
-        if not self._accounts.book(cost):
+        booked = self._accounts.book(cost)
+        if booked is None:
             return False
-        row = self._db.one("SELECT task_id, role, state FROM attempts WHERE id = ?", cost.attempt)
-        assert row is not None
         self._audit.append(
-            "cost", row[1], task=row[0], attempt=cost.attempt, cost=cost.amount, request=cost.request, model=cost.model,
-            exact=cost.exact, source=cost.source, late=row[2] != "running",
+            "cost", booked.role, task=booked.task, attempt=cost.attempt, cost=cost.amount, request=cost.request,
+            model=cost.model, exact=cost.exact, source=cost.source, late=booked.late,
             tokens={name: count for name, count in cost.tokens.items() if count},
         )  # fmt: skip
         return True
@@ -151,13 +165,19 @@ class Attempts:
         if not changed:
             self.stale(run.attempt, ending.outcome)
             return None
+        self._accounts.release(run.attempt)
         if ending.actual is not None:
             self._db.run(
                 "UPDATE tasks SET actual_micros = coalesce(actual_micros, 0) + ? WHERE id = ?", ending.actual, run.task
             )
-        self._accounts.release(run.attempt)
-        status = self._queue.state(run.task)
-        after = self._move(run, settlement, ending) if status is TaskState.IN_PROGRESS else status
+        status = TaskState(run.task_status)
+        if status is not TaskState.IN_PROGRESS:
+            self._audit.append(
+                "attempt_ended", run.role, task=run.task, attempt=run.attempt, outcome=ending.outcome,
+                error=ending.error, status=status.value,
+            )  # fmt: skip
+            return status
+        after = self._move(run, settlement, ending)
         self._report(run, settlement, ending, after)
         return after
 
@@ -172,24 +192,20 @@ class Attempts:
             columns |= {"result": ending.text, "output_refs": json.dumps(list(ending.output_refs))}
         if settlement.task is TaskEvent.EXHAUSTED:
             columns["escalation_reason"] = settlement.reason
-        return self._queue.move(run.task, settlement.task, **columns)
+        return self._queue.move(run.task, settlement.task, state=TaskState(run.task_status), **columns)
 
     def _report(self, run: Running, settlement: Settlement, ending: Ending, after: TaskState) -> None:
-        common = {"task": run.task, "attempt": run.attempt}
+        detail: dict[str, object] = {"outcome": ending.outcome, "error": ending.error, "status": after.value}
         match settlement.task:
             case TaskEvent.COMPLETED:
-                self._audit.append("task_completed", run.role, **common, output_refs=len(ending.output_refs))
+                action, detail = "task_completed", {"output_refs": len(ending.output_refs)}
             case TaskEvent.INTERRUPTED:
-                self._audit.append(
-                    "task_interrupted", run.role, **common, outcome=ending.outcome, error=ending.error, status=after.value
-                )  # fmt: skip
+                action = "task_interrupted"
             case _:
-                self._audit.append(
-                    "task_failed", run.role, **common, outcome=ending.outcome, error=ending.error,
-                    retry_count=settlement.retry_count, status=after.value,
-                )  # fmt: skip
-        if settlement.task is TaskEvent.EXHAUSTED and after is TaskState.ESCALATED:
-            self._audit.append("escalation", run.role, **common, reason=settlement.reason)
+                action, detail["retry_count"] = "task_failed", settlement.retry_count
+        self._audit.append_free(action, run.role, detail=detail, task=run.task, attempt=run.attempt)
+        if after is TaskState.ESCALATED:
+            self._audit.append("escalation", run.role, task=run.task, attempt=run.attempt, reason=settlement.reason)
 
     def _select(self, where: str, *values: object) -> list[Running]:
         rows = self._db.rows(

@@ -23,6 +23,7 @@ from typing import Any
 from producer.ledger.database import Database, Row
 
 GENESIS = bytes(32)
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
 _RECORD = 96  # bytes of the head file: one write, within one page, never half done
 _PAGE = 10_000
 
@@ -107,7 +108,7 @@ class Audit:
             body["attempt"] = attempt
         if cost:
             body["cost_micros"] = cost
-        data = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+        data = _encode(body).encode()
         seq = self._head.seq + 1
         head = Head(seq, link(self._head.chain, seq, data))
         self._db.run("INSERT INTO audit (seq, body, chain) VALUES (?, ?, ?)", seq, data, head.chain)

@@ -2,37 +2,34 @@
 
 While a supervisor runs it is the one writer, and the client asks it over the control socket; without one, the client
 takes the ledger's lock for each change and writes itself. Reading needs neither.
+
+A supervisor that goes away before it answers may have committed or not. Filing tasks is then tried again, for their ids
+were made here and tell; everything else ends with LedgerBusy, which says so.
 """
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 from producer.core.guards import Limits
-from producer.core.lifecycle import TaskState
 from producer.core.money import to_float
-from producer.errors import InvalidTask, LedgerBusy, NoSupervisor, UnknownTask, WireError
+from producer.errors import UnknownTask
+from producer.ids import new_id
 from producer.ledger.attempts import READY
-from producer.ledger.lock import Holder, Lock
 from producer.ledger.model import Draft
-from producer.ledger.operations import Context, error_class, perform
-from producer.ledger.store import Store
+from producer.ledger.operations import Context
+from producer.ledger.seed import read_seed
+from producer.ledger.submit import Submitter, Unanswered, rebuild
 from producer.ledger.views import Reader
-from producer.places import Places
-from producer.version import __version__
-from producer.wire.codec import strict_json
-from producer.wire.sockets import Control
 
+__all__ = ["AuditLogger", "AuditRow", "LedgerClient", "Task", "create_ledger", "read_seed", "rebuild"]
 AUDIT_GENESIS_PREV_HASH = "0" * 64
-_PATIENCE = 15.0
-T = TypeVar("T")
+_TRIES = 5
 
 
 @dataclass
@@ -88,12 +85,10 @@ class LedgerClient:
         self, db_path: Path | str, *, actor: str = "operator", limits: Limits | None = None, create: bool = True
     ) -> None:
         self.path = Path(db_path).resolve()
-        self.places = Places.of(self.path)
-        self._context = Context(actor, limits or Limits())
-        self._lock = Lock(self.places.lock)
-        if create and not self.path.exists():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._change(lambda store: None)
+        self._submitter = Submitter(self.path, Context(actor, limits or Limits()))
+        self.places = self._submitter.places
+        if create:
+            self._submitter.create()
         self._reader = Reader(self.path)
 
     def __enter__(self) -> LedgerClient:
@@ -110,53 +105,7 @@ class LedgerClient:
 
     def perform(self, operation: str, **arguments: Any) -> Any:
         """One operation of producer/ledger/operations.py, committed when this returns. Raises ProducerError."""
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            if self._lock.acquire(Holder("client", os.getpid(), time.time(), __version__)):
-                try:
-                    return self._write(lambda store: perform(store, operation, arguments, self._context))
-                finally:
-                    self._lock.release()
-            holder = self._lock.holder()
-            if holder and holder.kind == "supervisor":
-                try:
-                    return self._ask(operation, arguments)
-                except NoSupervisor:
-                    if self._lock.holder() == holder:
-                        raise LedgerBusy(f"{self.path}: {holder} holds the ledger and does not answer") from None
-            if time.monotonic() > deadline:
-                raise LedgerBusy(f"{self.path} is busy: {holder or 'another writer'} holds it")
-            time.sleep(0.005)
-
-    def _ask(self, operation: str, arguments: Mapping[str, Any]) -> Any:
-        control = Control(self.places)
-        try:
-            reply = control.ask(operation, {**arguments, "actor": self._context.actor}, seconds=_PATIENCE)
-        finally:
-            control.close()
-        if not reply.ok:
-            raise rebuild(reply.result, reply.error)
-        return reply.result
-
-    def _change(self, work: Callable[[Store], T]) -> T:
-        deadline = time.monotonic() + _PATIENCE
-        while not self._lock.acquire(Holder("client", os.getpid(), time.time(), __version__)):
-            if time.monotonic() > deadline or self.path.exists():
-                raise LedgerBusy(f"{self.path} is held by {self._lock.holder()}")
-            time.sleep(0.01)
-        try:
-            return self._write(work)
-        finally:
-            self._lock.release()
-
-    def _write(self, work: Callable[[Store], T]) -> T:
-        self.places.make()
-        store = Store(self.path, head_file=self.places.state / "audit.head")
-        try:
-            with store.transaction():
-                return work(store)
-        finally:
-            store.close()
+        return self._submitter.perform(operation, arguments)
 
     # ---- tasks
 
@@ -185,8 +134,18 @@ class LedgerClient:
     def insert_tasks(self, tasks: Iterable[Draft | Mapping[str, Any]]) -> list[str]:
         """File many tasks in one transaction; their ids. Each is a Draft, or a mapping of insert_task's arguments."""
         drafts = [asdict(task) if isinstance(task, Draft) else dict(task) for task in tasks]
-        ids: list[str] = self.perform("insert_tasks", tasks=drafts)
-        return ids
+        for draft in drafts:
+            draft["task_id"] = new_id() if draft.get("task_id") is None else draft["task_id"]
+        for left in reversed(range(_TRIES)):
+            try:
+                self.perform("insert_tasks", tasks=drafts)
+                break
+            except Unanswered:
+                if drafts and self.get_task(drafts[0]["task_id"]):
+                    break
+                if not left:
+                    raise
+        return [draft["task_id"] for draft in drafts]
 
     def get_task(self, task_id: str) -> Task | None:
         """A task, None where there is none."""
@@ -328,10 +287,10 @@ class LedgerClient:
     def count_audit_events(
         self, *, action: str, caused_by_task_id: str | None = None, since_id: int | None = None
     ) -> int:
-        """How many rows with this action there are."""
+        """How many rows with this action came after ``since_id``, their detail naming this ``caused_by_task_id``."""
         rows = self._reader.rows(
-            "SELECT count(*) FROM audit WHERE action = ? AND seq > ? AND (? IS NULL OR task_id IN"
-            " (SELECT id FROM tasks WHERE caused_by_task_id = ?))",
+            "SELECT count(*) FROM audit_log WHERE action = ? AND id > ?"
+            " AND (? IS NULL OR json_extract(detail, '$.caused_by_task_id') = ?)",
             action, since_id or 0, caused_by_task_id, caused_by_task_id,
         )  # fmt: skip
         return int(rows[0][0])
@@ -350,35 +309,6 @@ class AuditLogger:
         return self.ledger.append_audit(
             agent_owner=self.agent_owner, action=action, detail=detail or {}, cost_usd=cost_usd, task_id=task_id
         )
-
-
-def read_seed(path: Path) -> list[dict[str, Any]]:
-    """The tasks of a seed file: a JSON list of objects. Raises InvalidTask naming what is wrong."""
-    try:
-        data = strict_json(path.read_bytes())
-    except (OSError, WireError) as error:
-        raise InvalidTask(f"{path}: {error}") from None
-    if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
-        raise InvalidTask(f"{path}: must be a JSON list of objects")
-    known = {field.name for field in fields(Draft)} | {"id", "status", "created_at"}
-    for number, item in enumerate(data, 1):
-        unknown = sorted(set(item) - known)
-        if unknown:
-            raise InvalidTask(f"{path}: task {number}: unknown key {unknown[0]!r}: use {', '.join(sorted(known))}")
-        if item.get("status", "pending") != TaskState.PENDING:
-            raise InvalidTask(f"{path}: task {number}: status: a task to be filed is pending")
-    return [
-        {("task_id" if name == "id" else name): value for name, value in item.items() if name not in ("status", "created_at")}
-        for item in data
-    ]
-
-
-def rebuild(name: object, text: str | None) -> Exception:
-    """The error that the supervisor met, from its class's name and its text."""
-    cls = error_class(str(name))
-    error = cls.__new__(cls)
-    Exception.__init__(error, text or "")
-    return error
 
 
 def create_ledger(path: Path | str) -> None:

@@ -1,7 +1,8 @@
 """The lock beside the ledger: whoever holds it is the one writer.
 
 An flock, so the kernel gives it back when its holder dies, whatever way. The file's text says who holds it, for the
-message that the next one gets; a stale text without a lock means nothing.
+message that the next one gets; a stale text without a lock means nothing. Asking who holds it takes the lock for a
+moment, shared; whoever wants it meanwhile looks again rather than believe that it is taken.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+
+_LOOKS = 50
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,15 @@ class Lock:
         """Take the lock if it is free."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        for _ in range(_LOOKS):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if self.holder() is not None:
+                    os.close(fd)
+                    return False
+        else:
             os.close(fd)
             return False
         os.truncate(fd, 0)
@@ -51,6 +60,7 @@ class Lock:
     def release(self) -> None:
         """Give the lock back."""
         if self._fd is not None:
+            os.truncate(self._fd, 0)
             os.close(self._fd)
             self._fd = None
 

@@ -1,24 +1,30 @@
 """What a script, an operator or an agent may ask of the ledger, by name.
 
-One table serves both ways in: the supervisor calls it for requests from its control socket, LedgerClient calls it itself
-while it holds the lock. Arguments and results are JSON; every operation runs inside one transaction.
+One table serves both ways in: the supervisor calls it for requests from its control socket, LedgerClient calls it
+itself while it holds the lock. Arguments and results are JSON; every operation runs inside one transaction.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from producer.core.guards import Limits
 from producer.core.lifecycle import AttemptEvent, TaskEvent, TaskState
 from producer.core.money import ZERO, parse_usd
 from producer.core.retry import Settlement
-from producer.errors import InvalidTask, LedgerError, ProducerError, TaskClaimRace
+from producer.errors import InvalidTask, LedgerError, ProducerError, TaskClaimRace, WireError
+from producer.ids import is_id
 from producer.ledger.attempts import READY, Ending
-from producer.ledger.model import Cost, Draft, Filing
+from producer.ledger.checks import draft_of
+from producer.ledger.model import Cost, Filing
 from producer.ledger.store import Store
+from producer.wire.codec import strict_json
 
+FILE = "@file"  # in place of all arguments: the name of a file in the inbox that holds them
+FILE_BYTES = 64 << 20
 SCRIPT = "script"  # the worker of attempts that a script claimed for itself
 
 
@@ -27,7 +33,7 @@ class Context:
     """Who asks, and which guards apply."""
 
     actor: str = "operator"
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
 
 Arguments = Mapping[str, Any]
@@ -39,24 +45,45 @@ def perform(store: Store, name: str, arguments: Arguments, context: Context) -> 
     operation = OPERATIONS.get(name)
     if operation is None:
         raise LedgerError(f"no such operation: {name}")
+    if FILE in arguments:
+        arguments = _unpacked(store, arguments[FILE])
     with store.db.savepoint():
         try:
             return operation(store, arguments, context)
-        except (TypeError, KeyError, AttributeError) as error:
+        except ProducerError:
+            raise
+        except KeyError as error:
+            raise InvalidTask(f"{name}: {error} is missing") from error
+        except (TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
             raise InvalidTask(f"{name}: {error}") from error
 
 
+def _unpacked(store: Store, name: object) -> Arguments:
+    """Arguments that were too big for a message, from the file in the private inbox that it names."""
+    if store.inbox is None or not isinstance(name, str) or not is_id(name):
+        raise InvalidTask(f"{FILE}: {name!r} is not in the inbox")
+    try:
+        with os.fdopen(os.open(store.inbox / name, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            arguments = strict_json(file.read(FILE_BYTES + 1), FILE_BYTES)
+    except (OSError, WireError) as error:
+        raise InvalidTask(f"{FILE}: {error}") from None
+    if not isinstance(arguments, dict):
+        raise InvalidTask(f"{FILE}: must hold a JSON object")
+    return arguments
+
+
 def _insert_tasks(store: Store, arguments: Arguments, context: Context) -> list[str]:
-    drafts = [Draft(**item) for item in arguments["tasks"]]
+    drafts = [draft_of(item, number) for number, item in enumerate(arguments["tasks"], 1)]
     return store.queue.file(drafts, Filing(context.actor), context.limits)
 
 
 def _seed(store: Store, arguments: Arguments, context: Context) -> int:
     """File the tasks whose id is new; how many."""
+    drafts = [draft_of(item, number) for number, item in enumerate(arguments["tasks"], 1)]
     fresh = [
-        Draft(**item)
-        for item in arguments["tasks"]
-        if not item.get("task_id") or not store.db.one("SELECT 1 FROM tasks WHERE id = ?", item["task_id"])
+        draft
+        for draft in drafts
+        if draft.task_id is None or not store.db.one("SELECT 1 FROM tasks WHERE id = ?", draft.task_id)
     ]
     return len(store.queue.file(fresh, Filing(context.actor), context.limits))
 
@@ -145,10 +172,15 @@ def _audit(store: Store, arguments: Arguments, context: Context) -> str:
     if not isinstance(detail, Mapping):
         raise InvalidTask("detail: must be a JSON object")
     head = store.audit.append_free(
-        str(arguments["action"]), str(arguments["agent_owner"]), task=arguments.get("task_id"),
+        str(arguments["action"]), str(arguments["agent_owner"]), task=_optional(arguments, "task_id"),
         cost=parse_usd(arguments.get("cost_usd") or 0), detail=dict(detail),
     )  # fmt: skip
     return head.chain.hex()
+
+
+def _optional(arguments: Arguments, name: str) -> str | None:
+    value = arguments.get(name)
+    return None if value is None else str(value)
 
 
 def _actual(arguments: Arguments) -> Any:

@@ -1,6 +1,6 @@
 """The queue: filing tasks, their dependencies, and what an operator does to them.
 
-1. A task is checked in full before anything is written; a batch is filed whole or not at all.
+1. A batch is filed whole or not at all. What is stored fits into a message to a worker: sizes, depth, plain text.
 2. Dependencies are edges in a table and each task carries the count of those that are not done, so readiness is one
    partial index. The task itself, unknown ids and cycles are refused, naming them.
 3. A dependency that ended killed or escalated keeps its dependents pending; they are shown as blocked, by whom.
@@ -24,11 +24,12 @@ from producer.core.guards import (
 )
 from producer.core.lifecycle import TaskEvent, TaskState, next_task
 from producer.errors import InvalidDependency, InvalidTask, UnknownTask
-from producer.ids import is_id
 from producer.ledger.audit import Audit
-from producer.ledger.database import Database, placeholders
+from producer.ledger.checks import check_ids, check_text, may_be_id, payload_json, refuse_cycle
+from producer.ledger.database import Database
 from producer.ledger.model import Draft, Filing
 
+BATCH = 20_000
 EDITABLE = ("title", "description", "payload", "priority", "dependencies", "sprint_id")
 
 
@@ -42,21 +43,24 @@ class Queue:
 
     def file(self, drafts: Iterable[Draft], filing: Filing, limits: Limits) -> list[str]:
         """File a batch; the ids in order. Raises InvalidTask, InvalidDependency, LimitReached, UnknownTask."""
-        batch = [(self._id(draft), draft) for draft in drafts]
+        batch = [(self._id(draft, filing), draft) for draft in drafts]
+        if len(batch) > BATCH:
+            raise InvalidTask(f"{len(batch)} tasks at once: file at most {BATCH}")
         self._check_batch(batch, filing, limits)
-        for ident, draft in batch:
-            self._insert(ident, draft, filing, limits)
-        for ident, draft in batch:
-            self._link(ident, draft.dependencies)
-        for ident, draft in batch:
-            if draft.dependencies:
-                self._refuse_cycle(ident)
+        with self._db.savepoint():
+            for ident, draft in batch:
+                self._insert(ident, draft, filing, limits)
+            for ident, draft in batch:
+                self._link(ident, draft.dependencies)
+            refuse_cycle({ident: draft.dependencies for ident, draft in batch})
         return [ident for ident, _ in batch]
 
-    def _id(self, draft: Draft) -> str:
+    def _id(self, draft: Draft, filing: Filing) -> str:
         if draft.task_id is None:
             return self._db.new_id()
-        if not isinstance(draft.task_id, str) or not (is_id(draft.task_id) or _legacy(draft.task_id)):
+        if filing.attempt:
+            raise InvalidTask("task_id: the id of a follow-up task is made by the supervisor")
+        if not may_be_id(draft.task_id):
             raise InvalidTask(f"task_id: {draft.task_id!r} is not an id: letters, digits, - and _, at most 64")
         return draft.task_id
 
@@ -70,14 +74,15 @@ class Queue:
         if filing.attempt:
             filed = self._db.value("SELECT count(*) FROM tasks WHERE filed_by_attempt = ?", filing.attempt)
             check_filed(filed + len(batch) - 1, limits)
-            for _, draft in batch:
-                self._check_crowding(draft, limits)
+            for number, (_, draft) in enumerate(batch):
+                before = sum(other.agent_owner == draft.agent_owner for _, other in batch[:number])
+                self._check_crowding(draft, before, limits)
 
-    def _check_crowding(self, draft: Draft, limits: Limits) -> None:
+    def _check_crowding(self, draft: Draft, before: int, limits: Limits) -> None:
         """What only agents' tasks have to pass: the length of the role's queue, and saying something new."""
         role = draft.agent_owner
         pending = self._db.value("SELECT count(*) FROM tasks WHERE status = 'pending' AND agent_owner = ?", role)
-        check_pending(role, pending, limits)
+        check_pending(role, pending + before, limits)
         olds = self._db.rows(
             "SELECT id, title, description FROM tasks WHERE agent_owner = ? AND status IN ('pending', 'in_progress')"
             " ORDER BY seq DESC LIMIT 200",
@@ -87,12 +92,15 @@ class Queue:
 
     def _check(self, draft: Draft, limits: Limits) -> None:
         for name in ("agent_owner", "title", "description"):
-            if not isinstance(getattr(draft, name), str) or not getattr(draft, name).strip():
-                raise InvalidTask(f"{name}: must be text that is not empty")
+            check_text(name, getattr(draft, name))
+        for name in ("sprint_id", "parent_task_id", "caused_by_task_id"):
+            if getattr(draft, name) is not None:
+                check_text(name, getattr(draft, name))
         if isinstance(draft.priority, bool) or not isinstance(draft.priority, int) or not 0 <= draft.priority <= 5:
             raise InvalidTask(f"priority: {draft.priority!r} is not a whole number from 0 (urgent) to 5 (someday)")
         check_title(draft.title, limits)
-        check_payload(_json(draft.payload, "payload", dict), limits)
+        check_payload(payload_json(draft.payload), limits)
+        check_ids(draft.dependencies)
         self.check_role(draft.agent_owner)
 
     def check_role(self, role: str) -> None:
@@ -115,20 +123,20 @@ class Queue:
             "INSERT INTO tasks (id, agent_owner, title, description, parent_task_id, caused_by_task_id, root_task_id,"
             " depth, filed_by_attempt, dependencies, payload, priority, sprint_id, created_at, requires_approval)"
             " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            ident, draft.agent_owner, draft.title.strip(), draft.description, parent, draft.caused_by_task_id or parent,
-            root, depth, filing.attempt, json.dumps(list(draft.dependencies)), _json(draft.payload, "payload", dict),
-            draft.priority, draft.sprint_id, self._db.stamp, int(draft.requires_approval),
+            ident, draft.agent_owner, draft.title.strip(), draft.description, parent,
+            parent if filing.attempt else draft.caused_by_task_id or parent, root, depth, filing.attempt,
+            json.dumps(list(draft.dependencies)), payload_json(draft.payload), draft.priority, draft.sprint_id,
+            self._db.stamp, int(draft.requires_approval),
         )  # fmt: skip
         self._audit.append(
-            "task_inserted", filing.actor, task=ident, attempt=filing.attempt, owner=draft.agent_owner, title=draft.title,
-            priority=draft.priority, parent=parent,
+            "task_inserted", filing.actor, task=ident, attempt=filing.attempt, owner=draft.agent_owner,
+            title=draft.title.strip(), priority=draft.priority, parent=parent,
+            caused_by_task_id=parent if filing.attempt else draft.caused_by_task_id or parent,
         )  # fmt: skip
 
     # ---- dependencies
 
     def _link(self, task: str, dependencies: Sequence[str]) -> None:
-        if isinstance(dependencies, str) or not all(isinstance(item, str) for item in dependencies):
-            raise InvalidTask("dependencies: must be a list of task ids")
         if task in dependencies:
             raise InvalidDependency(task, [task], f"dependencies: {task} cannot depend on itself")
         missing = [item for item in dependencies if not self._db.one("SELECT 1 FROM tasks WHERE id = ?", item)]
@@ -146,22 +154,17 @@ class Queue:
             task,
         )
 
-    def _refuse_cycle(self, task: str) -> None:
-        """Walk what ``task`` waits for; meeting ``task`` again closes a cycle, which the error spells out."""
-        came_from: dict[str, str] = {}
+    def _ancestry(self, task: str) -> dict[str, list[str]]:
+        """What ``task`` waits for, and what that waits for, and so on."""
+        edges: dict[str, list[str]] = {}
         todo = [task]
         while todo:
             here = todo.pop()
-            for (needed,) in self._db.rows("SELECT depends_on FROM dependency WHERE task = ?", here):
-                if needed == task:
-                    path = [task, here]
-                    while path[-1] != task:
-                        path.append(came_from[path[-1]])
-                    path.reverse()
-                    raise InvalidDependency(task, path, f"dependencies close a cycle: {' -> '.join(path)}")
-                if needed not in came_from:
-                    came_from[needed] = here
-                    todo.append(needed)
+            if here not in edges:
+                rows = self._db.rows("SELECT depends_on FROM dependency WHERE task = ?", here)
+                edges[here] = [needed for (needed,) in rows]
+                todo += edges[here]
+        return edges
 
     def release_dependents(self, task: str) -> None:
         """``task`` is done: those that waited for it wait for one less."""
@@ -180,9 +183,12 @@ class Queue:
             raise UnknownTask(task)
         return TaskState(status)
 
-    def move(self, task: str, event: TaskEvent, **columns: object) -> TaskState:
-        """Apply one event of the lifecycle and set columns with it. Raises IllegalTransition, UnknownTask."""
-        after = next_task(self.state(task), event, task)
+    def move(self, task: str, event: TaskEvent, *, state: TaskState | None = None, **columns: object) -> TaskState:
+        """Apply one event of the lifecycle and set columns with it. Raises IllegalTransition, UnknownTask.
+
+        ``state``: where the task stands, for a caller that has just read it in this transaction.
+        """
+        after = next_task(state or self.state(task), event, task)
         columns = {"status": after.value, **columns}
         if after in (TaskState.DONE, TaskState.ESCALATED, TaskState.KILLED, TaskState.FAILED):
             columns["finished_at"] = self._db.stamp
@@ -203,6 +209,8 @@ class Queue:
 
     def requeue(self, task: str, actor: str, reason: str) -> None:
         """A human wants an ended task tried again: retries are counted anew. Raises IllegalTransition."""
+        if self._db.one("SELECT 1 FROM attempts WHERE task_id = ? AND state = 'running'", task):
+            raise InvalidTask(f"{task}: its last run is still ending: try again in a moment")
         self.move(
             task, TaskEvent.REQUEUED, retry_count=0, not_before=None, finished_at=None, escalation_reason=None
         )  # fmt: skip
@@ -214,11 +222,11 @@ class Queue:
         self._audit.append("task_killed", actor, task=task, reason=reason)
 
     def route(self, task: str, role: str, actor: str) -> None:
-        """Give a task that does not run to another role; its session does not follow it."""
-        self._refuse_running(task, "route")
+        """Give a task that neither runs nor is done to another role; its session does not follow it."""
+        self._refuse_settled(task, "route")
         self.check_role(role)
         before = self._db.value("SELECT agent_owner FROM tasks WHERE id = ?", task)
-        self._db.run("UPDATE tasks SET agent_owner = ?, resumable = 0, session_id = NULL WHERE id = ?", role, task)
+        self._db.run("UPDATE tasks SET agent_owner = ?, session_id = NULL WHERE id = ?", role, task)
         self._audit.append("task_routed", actor, task=task, before=before, after=role)
 
     def approve(self, task: str, actor: str) -> None:
@@ -229,11 +237,11 @@ class Queue:
         self._audit.append("task_approved", actor, task=task)
 
     def edit(self, task: str, changes: Mapping[str, Any], actor: str, limits: Limits) -> None:
-        """Change what a task that does not run says. Raises InvalidTask naming the field."""
+        """Change what a task that neither runs nor is done says. Raises InvalidTask naming the field."""
         unknown = set(changes) - set(EDITABLE)
         if unknown:
             raise InvalidTask(f"{', '.join(sorted(unknown))}: only {', '.join(EDITABLE)} can be edited")
-        self._refuse_running(task, "edit")
+        self._refuse_settled(task, "edit")
         row = self._db.dict("SELECT * FROM tasks WHERE id = ?", task)
         assert row is not None
         merged = {
@@ -245,30 +253,19 @@ class Queue:
         self._check(Draft(agent_owner=row["agent_owner"], **merged), limits)
         self._db.run(
             "UPDATE tasks SET title=?, description=?, payload=?, priority=?, dependencies=?, sprint_id=? WHERE id=?",
-            merged["title"], merged["description"], _json(merged["payload"], "payload", dict), merged["priority"],
+            merged["title"].strip(), merged["description"], payload_json(merged["payload"]), merged["priority"],
             json.dumps(list(merged["dependencies"])), merged["sprint_id"], task,
         )  # fmt: skip
         if "dependencies" in changes:
             self._db.run("DELETE FROM dependency WHERE task = ?", task)
             self._db.run("UPDATE tasks SET open_dependencies = 0 WHERE id = ?", task)
             self._link(task, merged["dependencies"])
-            self._refuse_cycle(task)
+            refuse_cycle(self._ancestry(task))
         self._audit.append("task_edited", actor, task=task, fields=sorted(changes))
 
-    def _refuse_running(self, task: str, what: str) -> None:
-        if self.state(task) is TaskState.IN_PROGRESS:
-            raise InvalidTask(f"{task} is in progress: cannot {what} it before it ends (`producerctl task kill {task}`)")
-
-
-def _legacy(text: str) -> bool:
-    return 0 < len(text) <= 64 and all(ch.isascii() and (ch.isalnum() or ch in "-_") for ch in text)
-
-
-def _json(value: Any, name: str, kind: type) -> str:
-    """Compact JSON of an object from outside. Raises InvalidTask where it is not one."""
-    if not isinstance(value, (kind, Mapping)):
-        raise InvalidTask(f"{name}: must be a JSON object")
-    try:
-        return json.dumps(dict(value), allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidTask(f"{name}: is not JSON: {error}") from None
+    def _refuse_settled(self, task: str, what: str) -> None:
+        state = self.state(task)
+        if state is TaskState.IN_PROGRESS:
+            raise InvalidTask(f"{task} is in progress: cannot {what} it now (`producerctl task kill {task}` stops it)")
+        if state is TaskState.DONE:
+            raise InvalidTask(f"{task} is done: file a new task instead")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +11,15 @@ from typing import Any
 from producer.core.money import parse_usd
 from producer.errors import InvalidTask, UnknownTask
 from producer.ledger.audit import Audit
+from producer.ledger.checks import check_text
 from producer.ledger.database import Database
 
 ASSET_TYPES = ("art", "audio", "content", "other")
 DISPOSITIONS = ("shipped", "escalated", "killed", "pending_qa")
-_TEXT_LIMIT = 65_536
+ASSET_DETAILS = (
+    "prompt", "seed", "api", "model", "model_version", "retry_count", "critic_verdicts", "cost_usd",
+    "wall_clock_seconds", "sha256", "disposition",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,9 @@ class Records:
         """Record a decision; its id. Raises InvalidTask, UnknownTask."""
         values = {"agent_owner": agent_owner, "kind": kind, "decision_text": decision_text, "rationale": rationale}
         for name, text in values.items():
-            _text(name, text)
+            check_text(name, text)
+        if artifact is not None:
+            check_text("artifact", artifact)
         self._check_task(task_id)
         ident = self._db.new_id()
         self._db.run(
@@ -63,7 +70,11 @@ class Records:
         disposition = more.get("disposition") or "shipped"
         if disposition not in DISPOSITIONS:
             raise InvalidTask(f"disposition: {disposition!r} is not one of {', '.join(DISPOSITIONS)}")
-        _text("path", path)
+        unknown = sorted(set(more) - set(ASSET_DETAILS))
+        if unknown:
+            raise InvalidTask(f"{unknown[0]}: an asset has no such field: use {', '.join(ASSET_DETAILS)}")
+        check_text("path", path)
+        check_text("agent_id", agent_id)
         self._check_task(task_id)
         ident = self._db.new_id()
         self._db.run(
@@ -78,10 +89,10 @@ class Records:
             " task_id = excluded.task_id, sha256 = excluded.sha256, timestamp = excluded.timestamp,"
             " disposition = excluded.disposition",
             ident, asset_type, path, more.get("prompt"), _optional_text(more.get("seed")), more.get("api"),
-            more.get("model"), more.get("model_version"), int(more.get("retry_count") or 0),
-            json.dumps(more.get("critic_verdicts") or []), parse_usd(more.get("cost_usd") or 0),
-            float(more.get("wall_clock_seconds") or 0), agent_id, task_id, more.get("sha256"), self._db.stamp,
-            disposition,
+            more.get("model"), more.get("model_version"), int(_number("retry_count", more.get("retry_count"))),
+            _verdicts(more.get("critic_verdicts")), parse_usd(more.get("cost_usd") or 0),
+            _number("wall_clock_seconds", more.get("wall_clock_seconds")), agent_id, task_id, more.get("sha256"),
+            self._db.stamp, disposition,
         )  # fmt: skip
         self._audit.append("asset", agent_id, task=task_id, asset=ident, path=path, disposition=disposition)
         return ident
@@ -124,11 +135,21 @@ class Outbox:
         )
 
 
-def _text(name: str, value: object) -> None:
-    if not isinstance(value, str) or not value.strip():
-        raise InvalidTask(f"{name}: must be text that is not empty")
-    if len(value.encode()) > _TEXT_LIMIT:
-        raise InvalidTask(f"{name}: is longer than {_TEXT_LIMIT} bytes")
+def _number(name: str, value: object) -> float:
+    if value is None:
+        return 0.0
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 2**53 or math.isnan(value):
+        raise InvalidTask(f"{name}: {value!r} is not a number from 0 on")
+    return float(value)
+
+
+def _verdicts(value: object) -> str:
+    try:
+        text = json.dumps([] if value is None else value, allow_nan=False, ensure_ascii=False)
+        check_text("critic_verdicts", text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidTask(f"critic_verdicts: is not JSON: {error}") from None
+    return text
 
 
 def _optional_text(value: object) -> str | None:

@@ -191,11 +191,11 @@ def _blocked(reader: Reader) -> Listing:
     """Tasks that wait for one that will not be done unless a person acts."""
     counts = reader.rows(f"SELECT t.agent_owner, count(DISTINCT t.id) {_STUCK} GROUP BY t.agent_owner")
     rows = reader.rows(
-        "SELECT t.id, t.agent_owner, t.title, t.cost_micros, group_concat(needed.id || ' is ' || needed.status, ', ')"
+        "SELECT t.id, t.agent_owner, t.title, t.cost_micros, 'needs ' || group_concat(needed.id || ' is ' || needed.status, ', ')"
         f" {_STUCK} GROUP BY t.id ORDER BY t.priority, t.seq LIMIT ?",
         LISTED,
     )
-    return Listing(dict(sorted(counts)), tuple(Entry(*row[:4], f"needs {row[4]}") for row in rows))
+    return Listing(dict(sorted(counts)), tuple(Entry(*row) for row in rows))
 
 
 def _held_roles(reader: Reader) -> tuple[tuple[str, str, str], ...]:
@@ -273,7 +273,8 @@ def _guards(reader: Reader, since: str, until: str) -> tuple[tuple[str, str], ..
     """Runaway guards that agents ran into: role and what they were told."""
     rows = reader.rows(
         "SELECT CAST(body AS TEXT) ->> '$.actor', coalesce(CAST(body AS TEXT) ->> '$.detail.reason',"
-        " CAST(body AS TEXT) ->> '$.detail.error', '') FROM audit WHERE action = 'limit_reached'"
+        " CAST(body AS TEXT) ->> '$.detail.error', '') FROM audit WHERE action = 'tool_refused'"
+        " AND CAST(body AS TEXT) ->> '$.detail.kind' = 'LimitReached'"
         " AND CAST(body AS TEXT) ->> '$.at' BETWEEN ? AND ? ORDER BY seq DESC LIMIT ?",
         since, until, LISTED,
     )  # fmt: skip
@@ -311,6 +312,8 @@ _NOTABLE = {
     "role_failed": "a role was parked {} times because its workers kept dying",
     "stale_result": "{} results came too late and were dropped",
     "survivors": "{} times a process outlived its attempt",
+    "forged_result": "{} results came from a worker that they did not belong to",
+    "worker_exited": "{} worker processes ended on their own",
 }
 
 

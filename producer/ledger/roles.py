@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from producer.errors import UsageError
 from producer.ledger.audit import Audit
 from producer.ledger.database import Database
 
@@ -43,8 +44,9 @@ class Roles:
         return {row[0]: RoleRow(*row) for row in rows}
 
     def scale(self, role: str, desired: int, actor: str) -> None:
-        """How many workers the role should have."""
-        self._db.run("UPDATE roles SET desired = ? WHERE role = ?", desired, role)
+        """How many workers the role should have. Raises UsageError for a role that there is not, or less than none."""
+        if desired < 0 or not self._db.run("UPDATE roles SET desired = ? WHERE role = ?", desired, role):
+            raise UsageError(f"no role {role!r} can have {desired} workers")
         self._audit.append("scale", actor, role=role, desired=desired)
 
     def set_state(
@@ -57,5 +59,6 @@ class Roles:
             state, until, reason, needed, role, state, until, needed,
         )  # fmt: skip
         if changed:
-            self._audit.append(f"role_{state}", "producer", role=role, reason=reason, until=until and int(until))
+            moment = None if until is None else int(until)
+            self._audit.append(f"role_{state}", "producer", role=role, reason=reason, until=moment)
         return bool(changed)

@@ -1,5 +1,6 @@
 -- The ledger. Money is in whole micro-US-dollars; the *_usd columns are generated, for people and for tools that read
--- 0.3.x names. Times are ISO 8601 in UTC; not_before and until are seconds since the epoch, because they are compared.
+-- 0.3.x names; json_extract and not ->>, so that SQLite 3.37 can read the file. Times are ISO 8601 in UTC; not_before and
+-- until are seconds since the epoch, because they are compared.
 
 CREATE TABLE tasks (
   seq               INTEGER PRIMARY KEY AUTOINCREMENT,   -- age: the order of insertion
@@ -29,7 +30,6 @@ CREATE TABLE tasks (
   requires_approval INTEGER NOT NULL DEFAULT 0,
   attempts          INTEGER NOT NULL DEFAULT 0,
   session_id        TEXT,
-  resumable         INTEGER NOT NULL DEFAULT 0,          -- an attempt has begun in session_id
   result            TEXT,
   cost_micros       INTEGER NOT NULL DEFAULT 0 CHECK (cost_micros >= 0),
   actual_micros     INTEGER,                             -- as the invoker reported it
@@ -212,8 +212,8 @@ CREATE TABLE audit (
   seq     INTEGER PRIMARY KEY,
   body    BLOB NOT NULL,
   chain   BLOB NOT NULL,
-  action  TEXT GENERATED ALWAYS AS (CAST(body AS TEXT) ->> '$.action') VIRTUAL,
-  task_id TEXT GENERATED ALWAYS AS (CAST(body AS TEXT) ->> '$.task') VIRTUAL
+  action  TEXT GENERATED ALWAYS AS (json_extract(CAST(body AS TEXT), '$.action')) VIRTUAL,
+  task_id TEXT GENERATED ALWAYS AS (json_extract(CAST(body AS TEXT), '$.task')) VIRTUAL
 ) STRICT;
 CREATE INDEX audit_action ON audit (action);
 CREATE INDEX audit_task ON audit (task_id) WHERE task_id IS NOT NULL;
@@ -227,12 +227,12 @@ CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit
 
 CREATE VIEW audit_log AS
   SELECT seq AS id,
-         CAST(body AS TEXT) ->> '$.actor' AS agent_owner,
+         json_extract(CAST(body AS TEXT), '$.actor') AS agent_owner,
          task_id,
          action,
-         CAST(body AS TEXT) -> '$.detail' AS detail,
-         (CAST(body AS TEXT) ->> '$.cost_micros') / 1000000.0 AS cost_usd,
-         CAST(body AS TEXT) ->> '$.at' AS timestamp,
+         json_extract(CAST(body AS TEXT), '$.detail') AS detail,
+         coalesce(json_extract(CAST(body AS TEXT), '$.cost_micros'), 0) / 1000000.0 AS cost_usd,
+         json_extract(CAST(body AS TEXT), '$.at') AS timestamp,
          lower(hex(coalesce((SELECT chain FROM audit AS before WHERE before.seq = audit.seq - 1), zeroblob(32))))
            AS prev_hash,
          lower(hex(chain)) AS row_hash

@@ -41,6 +41,7 @@ class Store:
             raise
 
     def _assemble(self, head_file: Path | None) -> None:
+        self.inbox = head_file.parent / "inbox" if head_file else None
         self.audit = Audit(self.db, head_file)
         self.queue = Queue(self.db, self.audit)
         self.accounts = Accounts(self.db)

@@ -4,6 +4,7 @@ connection; nothing here writes.
 
 from __future__ import annotations
 
+import builtins
 import json
 import time
 from pathlib import Path
@@ -52,15 +53,15 @@ class Reader:
 
     def resolve(self, text: str) -> str:
         """The id of the one task that ``text`` is, or begins, the id of. Raises UnknownTask."""
-        rows = self.db.rows("SELECT id FROM tasks WHERE id = ? UNION SELECT id FROM tasks WHERE id GLOB ? LIMIT 2",
-                            text, text.replace("*", "") + "*")  # fmt: skip
-        exact = [row[0] for row in rows if row[0] == text] or [row[0] for row in rows]
-        if len(exact) != 1:
-            raise UnknownTask(text if not exact else f"{text} (several begin so)")
-        return str(exact[0])
+        last = text + chr(0x10FFFF)
+        rows = self.db.rows("SELECT id FROM tasks WHERE id >= ? AND id < ? ORDER BY id LIMIT 2", text, last)
+        found = [str(row[0]) for row in rows]
+        if text and found and (found[0] == text or len(found) == 1):
+            return found[0]
+        raise UnknownTask(f"{text} (several begin so)" if found else text)
 
     def show(self, ident: str) -> dict[str, Any]:
-        """A task with its attempts, what blocks it, its children, decisions and audit rows."""
+        """A task with its attempts, what blocks it, its children and its decisions. Raises UnknownTask."""
         task = self.task(ident)
         task["attempts"] = [
             {**row, "cost_usd": format_usd(row["cost_usd"]), "resumed": bool(row["resumed"])}
@@ -111,8 +112,8 @@ class Reader:
         )
         return [_present(row) for row in rows]
 
-    def tree(self, ident: str) -> list[dict[str, Any]]:
-        """The whole lineage of a task, oldest first: id, parent_task_id, depth, status, agent_owner, title, cost_usd."""
+    def tree(self, ident: str) -> builtins.list[dict[str, Any]]:
+        """A task's whole lineage, oldest first: id, parent_task_id, depth, status, agent_owner, title, cost_usd."""
         root = self.task(ident)["root_task_id"]
         rows = self.db.dicts(
             "SELECT id, parent_task_id, depth, status, agent_owner, title, cost_micros AS cost_usd FROM tasks"
@@ -143,7 +144,7 @@ class Reader:
         )
         return {role: {"spent": spent, "held": held, "cap": cap} for role, spent, held, cap in rows}
 
-    def spending_days(self, limit: int = 14) -> list[dict[str, Any]]:
+    def spending_days(self, limit: int = 14) -> builtins.list[dict[str, Any]]:
         """What was spent on the last days: date, role, spent_usd."""
         rows = self.db.rows(
             "SELECT date, agent_owner, spent_micros FROM budget WHERE spent_micros > 0 AND date IN"
@@ -154,13 +155,13 @@ class Reader:
 
     # ---- audit
 
-    def audit_tail(self, limit: int = 20, task: str | None = None, after: int = 0) -> list[dict[str, Any]]:
+    def audit_tail(self, limit: int = 20, task: str | None = None, after: int = 0) -> builtins.list[dict[str, Any]]:
         """The newest audit rows, oldest of them first."""
         clause, values = ("WHERE task_id = ? AND seq > ?", (task, after)) if task else ("WHERE seq > ?", (after,))
         rows = self.db.rows(f"SELECT seq, body FROM audit {clause} ORDER BY seq DESC LIMIT ?", *values, limit)
         return [{"seq": seq, **json.loads(body)} for seq, body in reversed(rows)]
 
-    def rows(self, sql: str, *values: object) -> list[Row]:
+    def rows(self, sql: str, *values: object) -> builtins.list[Row]:
         """Rows of a query of the report's own."""
         return self.db.rows(sql, *values)
 

@@ -8,7 +8,7 @@ escalated, for no other day will pay for it.
 from __future__ import annotations
 
 from producer.core.budget import Cap, RoleMoney, admit, role_money, soft_crossed
-from producer.core.money import MicroUSD, format_usd
+from producer.core.money import ZERO, MicroUSD, format_usd
 from producer.core.schedule import RoleState
 from producer.ledger.roles import RoleRow
 from producer.supervisor.kernel import Kernel
@@ -34,6 +34,22 @@ class Caps:
         """The project's daily ceiling."""
         return self._kernel.store.accounts.project_cap(self._kernel.config.budget.project_ceiling, date)
 
+    def _both(self, role: str) -> tuple[Cap, Cap]:
+        """Today's cap of a role and of the project, in one reading."""
+        config = self._kernel.config
+        day = self._kernel.store.accounts.day(self._kernel.store.accounts.today())
+        spent, held = day.get(role, (ZERO, ZERO))
+        found = config.roles.get(role)
+        return (
+            Cap(f"role {role}", found.daily_cap if found else ZERO, spent, held),
+            Cap(
+                "project",
+                config.budget.project_ceiling,
+                MicroUSD(sum(pair[0] for pair in day.values())),
+                MicroUSD(sum(pair[1] for pair in day.values())),
+            ),
+        )
+
     def own(self, role: str, task: str, root: str) -> list[Cap]:
         """What limits a task itself: its budget and its lineage's, where they are configured."""
         accounts, config = self._kernel.store.accounts, self._kernel.config
@@ -54,24 +70,28 @@ class Caps:
         """Whether the role's and the project's caps have room for a claim; a role that is spent becomes capped."""
         config = self._kernel.config
         amount = config.roles[role].dispatch_reservation
+        mine, project = self._both(role)
         if "producer" in config.roles and admit([self.role("producer")], config.producer_reservation):
             self._hold_back("producer", [self.role("producer")], config.producer_reservation, 0)
             return False
-        for name, cap in ((role, self.role(role)), (PROJECT, self.project())):
+        for name, cap in ((role, mine), (PROJECT, project)):
             if admit([cap], amount):
                 self._hold_back(name, [cap], amount, 0)
                 return False
         return True
 
-    def refuse(self, cap: str, role: str, floor: int) -> None:
-        """A model request was refused for want of ``floor``: nothing is dispatched until there is so much room."""
+    def refuse(self, cap: str, role: str, floor: int) -> bool:
+        """A model request was refused for want of ``floor``: nothing is dispatched until there is so much room.
+
+        False where the room will be there once others have given back what they hold.
+        """
         name = PROJECT if cap == "project" else role
         found = self.project() if name == PROJECT else self.role(role)
-        self._hold_back(name, [found], 0, floor)
+        return self._hold_back(name, [found], 0, floor)
 
-    def _hold_back(self, name: str, caps: list[Cap], amount: int, needed: int) -> None:
+    def _hold_back(self, name: str, caps: list[Cap], amount: int, needed: int) -> bool:
         if role_money(caps, max(amount, needed)) is not RoleMoney.CAPPED:
-            return
+            return False
         cap, kernel = caps[0], self._kernel
         midnight = (kernel.store.db.now // DAY + 1) * DAY
         reason = f"${format_usd(cap.spent)} of ${format_usd(cap.limit or 0)} spent today"
@@ -79,6 +99,7 @@ class Caps:
             who = "the project" if name == PROJECT else f"role {name}"
             kernel.audit("budget_cap", role=name, reason=reason)
             kernel.notify("cap", f"{who} is at its cap", f"{reason}; its tasks wait for tomorrow or a higher cap")
+        return True
 
     # ---- what holds roles back now
 
@@ -103,7 +124,8 @@ class Caps:
     def spent(self, role: str, amount: int) -> None:
         """``amount`` was just booked on a role: warn once at the soft cap, report a cap that was passed."""
         ratio = self._kernel.config.budget.soft_cap_ratio
-        for name, cap in ((role, self.role(role)), (PROJECT, self.project())):
+        mine, project = self._both(role)
+        for name, cap in ((role, mine), (PROJECT, project)):
             if soft_crossed(cap.limit, ratio, cap.spent - amount, cap.spent):
                 self._warn(name, cap)
             if cap.limit is not None and cap.spent > cap.limit >= cap.spent - amount:

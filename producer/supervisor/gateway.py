@@ -22,14 +22,15 @@ from pathlib import Path
 import psutil
 
 from producer.core.budget import Cap, Granted, Refused, Share, Wait, grant
-from producer.core.money import ZERO, MicroUSD
+from producer.core.money import MicroUSD
 from producer.ledger.model import Claim, Cost
 from producer.reaper import PROJECT_MARKER
 from producer.supervisor.caps import Caps
 from producer.supervisor.kernel import Kernel
 from producer.supervisor.workers import KEPT_VARIABLES
+from producer.version import __version__
 from producer.wire.auth import GATEWAY, Peer
-from producer.wire.messages import Booked, Close, GatewayHello, Metered, Open, Reply, Reserve
+from producer.wire.messages import Booked, Close, GatewayHello, Metered, Open, Reply, Reserve, Welcome
 
 SECRET = "gateway.secret"
 RESTART_AFTER = 1.0
@@ -44,6 +45,12 @@ class Wanted:
 
     message: Reserve
     role: str
+    root: str
+
+    @property
+    def floor(self) -> int:
+        """What it needs at least."""
+        return min(self.message.floor, self.message.need)
 
 
 class Gateway:
@@ -142,6 +149,7 @@ class Gateway:
     def hello(self, message: GatewayHello) -> None:
         """The gateway (re)connected: tell it which attempts are open, and which are over."""
         self.connected, self.url, self.pid = True, message.url, message.pid
+        self._kernel.send("tasks", GATEWAY.encode(), Welcome(supervisor=self._kernel.id, version=__version__))
         self._remember()
         self._waiting.clear()  # it asks again what it still wants
         running = {}
@@ -176,16 +184,16 @@ class Gateway:
         if run is None or run.cancel:
             self._refuse(message, "closed", "this attempt is over")
             return
-        self._waiting[message.request] = Wanted(message, run.role)
+        self._waiting[message.request] = Wanted(message, run.role, run.root)
         self.review()
 
     def review(self) -> None:
         """Decide every waiting request that can be decided now, oldest first."""
-        ahead = ZERO
+        older: list[Wanted] = []
         for request, wanted in list(self._waiting.items()):
-            verdict = self._decide(wanted, ahead)
+            verdict = self._decide(wanted, older)
             if isinstance(verdict, Wait):
-                ahead = MicroUSD(ahead + min(wanted.message.floor, wanted.message.need))
+                older.append(wanted)
                 continue
             del self._waiting[request]
             if isinstance(verdict, Granted):
@@ -207,26 +215,41 @@ class Gateway:
         self._kernel.send("tasks", GATEWAY.encode(), Booked(request=message.request))
         self.review()
 
-    def _decide(self, wanted: Wanted, ahead: MicroUSD) -> Granted | Wait | Refused:
+    def _decide(self, wanted: Wanted, older: list[Wanted]) -> Granted | Wait | Refused:
         message, accounts = wanted.message, self._kernel.store.accounts
         hold = accounts.hold(message.attempt)
         run = self._kernel.store.attempts.running(message.attempt)
         if hold is None or run is None:
             return Refused("this attempt is over", "closed")
         date, own, busy = hold
-        caps: list[tuple[Cap, int]] = [
-            (self._caps.role(run.role, date), accounts.running(run.role, date)),
-            (self._caps.project(date), accounts.running(None, date)),
-            *((cap, 1) for cap in self._caps.own(run.role, run.task, run.root)),
+
+        def share(cap: Cap, running: int, rivals: list[Wanted]) -> Share:
+            ahead = MicroUSD(sum(rival.floor for rival in rivals))
+            return Share(cap, max(1, running), own, busy, ahead)
+
+        kin = [rival for rival in older if rival.root == run.root]
+        shares = [
+            share(
+                self._caps.role(run.role, date),
+                accounts.running(run.role, date),
+                [rival for rival in older if rival.role == run.role],
+            ),
+            share(self._caps.project(date), accounts.running(None, date), older),
+            *(
+                share(cap, accounts.kin(run.root) if cap.name.startswith("lineage") else 1, kin)
+                for cap in self._caps.own(run.role, run.task, run.root)
+            ),
         ]
-        shares = [Share(cap, max(1, running), own, busy, ahead) for cap, running in caps]
         return grant(message.need, message.floor, shares, others_open=self._others_open(message.attempt))
 
     def _others_open(self, attempt: str) -> bool:
-        """Whether another attempt that holds money is not itself waiting for some."""
+        """Whether money can come back: a request is open, or another attempt that holds some does not wait."""
         waiting = {want.message.attempt for want in self._waiting.values()}
-        holders = {row[0] for row in self._kernel.store.db.rows("SELECT attempt FROM holds WHERE amount > 0")}
-        return bool(holders - waiting - {attempt})
+        rows = self._kernel.store.db.rows(
+            "SELECT attempt, EXISTS (SELECT 1 FROM reservations AS r WHERE r.attempt = holds.attempt) FROM holds"
+            " WHERE amount > 0"
+        )
+        return any(busy or (holder != attempt and holder not in waiting) for holder, busy in rows)
 
     def _answer(self, request: str, granted: MicroUSD) -> None:
         self._kernel.send("tasks", GATEWAY.encode(), Reply(call=request, ok=True, result={"granted": granted}))

@@ -31,7 +31,9 @@ from producer.wire.auth import Peer
 from producer.wire.messages import Ack, Cancel, Progress, Result, Started, TaskMsg
 from producer.wire.outbox import LOG, read
 
+NO_ID = "0" * 26
 SLACK = 30.0
+BUDGET_PAUSE = 30.0  # seconds before a task is tried again that a cap stopped for want of what others hold
 
 
 @dataclass
@@ -64,7 +66,9 @@ class Runs:
         self.burst_roles: set[str] = set()
         self._failures: defaultdict[str, tuple[float, ...]] = defaultdict(tuple)
         self._turn = 0
-        self._prompts: dict[str, str | None] = {}
+        self._tasks = str(kernel.places.tasks)
+        self._fixed: dict[str, TaskMsg] = {}
+        self.reload()
 
     # ---- dispatch
 
@@ -141,31 +145,49 @@ class Runs:
         return False
 
     def _message(self, claim: Claim) -> TaskMsg:
-        config, places = self._kernel.config, self._kernel.places
-        role = config.roles[claim.role]
+        fixed = self._fixed.get(claim.role)
+        if fixed is None:
+            fixed = self._fixed[claim.role] = self._of_role(claim.role)
+        metered = self._auth.metered
+        return fixed.model_copy(
+            update={
+                "attempt": claim.attempt,
+                "task": claim.task,
+                "title": claim.title,
+                "description": claim.description,
+                "payload": claim.payload,
+                "number": claim.number,
+                "prompt": dispatch_prompt(self._kernel.config.project_name, claim),
+                "config_dir": f"{self._tasks}/{claim.task}/claude",
+                "home": f"{self._tasks}/{claim.task}/home",
+                "session_id": claim.session_id,
+                "resume": claim.resume,
+                "base_url": self._gateway.url if metered else None,
+                "api_token": self._gateway.token(claim.attempt) if metered else None,
+            }
+        )
+
+    def _of_role(self, name: str) -> TaskMsg:
+        """What every task of a role has in common; made once for each configuration."""
+        config = self._kernel.config
+        role = config.roles[name]
         return TaskMsg(
-            attempt=claim.attempt, task=claim.task, role=claim.role, title=claim.title, description=claim.description,
-            payload=claim.payload, number=claim.number, prompt=dispatch_prompt(config.project_name, claim),
-            system_prompt=self._system_prompt(claim.role), model=config.model_of(claim.role),
+            attempt=NO_ID, task=NO_ID, role=name, title="", description="", prompt="", session_id="", config_dir="",
+            home="", system_prompt=self._system_prompt(name), model=config.model_of(name),
             allowed_tools=role.current_tools, max_turns=role.max_turns, max_budget=role.max_budget,
             timeout_seconds=role.timeout_seconds, idle_timeout_seconds=role.idle_timeout_seconds,
             permission_mode=role.permission_mode, mcp_servers=dict(role.mcp_servers), env=dict(role.env),
-            cwd=str(config.project_root), config_dir=str(places.config_dir(claim.task)),
-            home=str(places.home(claim.task)), session_id=claim.session_id, resume=claim.resume,
-            auth=self._auth.kind, base_url=self._gateway.url if self._auth.metered else None,
-            api_token=self._gateway.token(claim.attempt) if self._auth.metered else None,
+            cwd=str(config.project_root), auth=self._auth.kind,
         )  # fmt: skip
 
     def _system_prompt(self, role: str) -> str | None:
         """A role's standing instructions, as they were when the configuration was loaded."""
-        if role not in self._prompts:
-            path = self._kernel.config.prompt_path(role)
-            self._prompts[role] = path.read_text(encoding="utf-8") if path else None
-        return self._prompts[role]
+        path = self._kernel.config.prompt_path(role)
+        return path.read_text(encoding="utf-8") if path else None
 
     def reload(self) -> None:
-        """The configuration was replaced: read the prompts anew."""
-        self._prompts.clear()
+        """The configuration was replaced: read the prompts anew, all of them, so that a missing one is seen now."""
+        self._fixed = {name: self._of_role(name) for name in self._kernel.config.roles}
 
     # ---- what workers say
 
@@ -292,10 +314,10 @@ class Runs:
         if result.outcome == "budget":
             cap, floor = run.refused or (f"task {run.task}", 0)
             if cap == "project" or cap.startswith("role "):
-                self._caps.refuse(cap, run.role, floor)
-            else:
-                reason = f"{cap} has spent its own budget: {result.error or ''}"
-                return Settlement(AttemptEvent.CANCELLED, TaskEvent.EXHAUSTED, known.retry_count, reason=reason)
+                wait = None if self._caps.refuse(cap, run.role, floor) else self._kernel.store.db.now + BUDGET_PAUSE
+                return Settlement(AttemptEvent.CANCELLED, TaskEvent.INTERRUPTED, known.retry_count, not_before=wait)
+            reason = f"{cap} has spent its own budget: {result.error or ''}"
+            return Settlement(AttemptEvent.CANCELLED, TaskEvent.EXHAUSTED, known.retry_count, reason=reason)
         role = self._kernel.config.roles.get(run.role)
         policy = RetryPolicy(role.retry.max, role.retry.base_seconds, role.retry.cap_seconds) if role else RetryPolicy()
         return settle(

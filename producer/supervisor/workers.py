@@ -128,7 +128,11 @@ class Workers:
                 return None
         worker.connected, worker.heard = True, kernel.monotonic()
         kernel.send("tasks", worker.address, Welcome(supervisor=kernel.id, version=__version__))
-        if worker.draining:
+        role = kernel.config.roles.get(worker.role)
+        if message.running and role:
+            worker.ready, worker.capacity = True, role.prefetch
+        if worker.draining or role is None:
+            worker.draining = True
             kernel.send("tasks", worker.address, Drain())
         return worker
 

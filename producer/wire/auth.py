@@ -2,7 +2,8 @@
 
 1. The server's key pair and every peer's lie under Places.keys, files of mode 0600 in a directory of mode 0700.
 2. A peer file names what the key is for: an operator (producerctl, LedgerClient), the gateway, or one worker start with
-   its role. A connection whose key has no file is refused in the handshake.
+   its role. A connection whose key has no file, or is of a kind that has no business on that socket (a worker on the
+   control socket), is refused in the handshake.
 3. The peer is read from the connection on every message. Nothing that a message says can change who sent it.
 4. The files outlive the supervisor, so the next one knows the workers it adopts; they go when the worker is gone.
 """
@@ -22,6 +23,13 @@ from producer.errors import WireError
 from producer.places import Places
 
 Kind = Literal["operator", "gateway", "worker"]
+KINDS: dict[str, Kind] = {"operator": "operator", "gateway": "gateway", "worker": "worker"}
+MAY_USE: dict[bytes, frozenset[Kind]] = {
+    b"tasks": frozenset({"worker", "gateway"}),
+    b"results": frozenset({"worker"}),
+    b"control": frozenset({"operator"}),
+    b"events": frozenset({"operator"}),
+}
 OPERATOR = "operator"
 GATEWAY = "gateway"
 _SERVER = "server"
@@ -41,9 +49,16 @@ class Peer:
 
     @classmethod
     def of_user_id(cls, text: str) -> Peer:
-        """The inverse of ``user_id``."""
+        """The inverse of ``user_id``. Raises ValueError."""
         kind, name, role = text.split("/", 2)
-        return cls(kind, name, role or None)  # type: ignore[arg-type]
+        return cls.of(kind, name, role)
+
+    @classmethod
+    def of(cls, kind: str, name: str, role: str) -> Peer:
+        """From its three words; a role that is empty is none. Raises ValueError for a kind that there is not."""
+        if kind not in KINDS:
+            raise ValueError(f"{kind!r} is no kind of peer")
+        return cls(KINDS[kind], name, role or None)
 
 
 @dataclass(frozen=True)
@@ -69,19 +84,21 @@ class Keys:
         self._peers: dict[bytes, Peer] = {}
 
     def ensure(self) -> None:
-        """Create the server's and the operator's keys where they are missing."""
+        """Create the server's and the operator's keys where they are missing, or were cut off by a power loss."""
         for name, peer in ((_SERVER, None), (OPERATOR, Peer("operator", OPERATOR))):
-            if not self._file(name).exists():
+            try:
+                self.load(name)
+            except WireError:
                 self._create(name, peer)
 
     def issue(self, peer: Peer) -> None:
-        """Make a key for a peer about to start."""
+        """Make a key for a peer about to start; one that it had before is worth nothing from then on."""
         self._create(peer.name, peer)
 
     def revoke(self, name: str) -> None:
         """Forget the key of a peer that is gone."""
         self._file(name).unlink(missing_ok=True)
-        self._peers = {key: peer for key, peer in self._peers.items() if peer.name != name}
+        self._forget(name)
 
     def load(self, name: str) -> KeyPair:
         """The key pair of a peer, by its name. Raises WireError where there is none."""
@@ -106,6 +123,7 @@ class Keys:
         return self._peers.get(public)
 
     def _create(self, name: str, peer: Peer | None) -> None:
+        self._forget(name)
         public, secret = zmq.curve_keypair()
         data = {"public": public.decode(), "secret": secret.decode()}
         if peer:
@@ -113,11 +131,14 @@ class Keys:
             self._peers[public] = peer
         _write_private(self._file(name), data)
 
+    def _forget(self, name: str) -> None:
+        self._peers = {key: peer for key, peer in self._peers.items() if peer.name != name}
+
     def _read(self) -> None:
         for path in self.directory.glob("*.key"):
             try:
                 data = json.loads(path.read_text())
-                self._peers[data["public"].encode()] = Peer(data["kind"], data["name"], data["role"] or None)
+                self._peers[data["public"].encode()] = Peer.of(data["kind"], data["name"], data["role"])
             except (OSError, ValueError, KeyError):
                 continue  # the server's own key, or a file that is just going
 
@@ -126,7 +147,10 @@ class Keys:
 
 
 class Gatekeeper:
-    """The ZAP handler: answers each CURVE handshake from the key files. Polled by the supervisor's own loop."""
+    """The ZAP handler: answers each CURVE handshake from the key files. Polled by the supervisor's own loop.
+
+    A socket's ZAP domain is its name.
+    """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: Keys) -> None:
         self.keys = keys
@@ -137,9 +161,11 @@ class Gatekeeper:
     def answer(self) -> None:
         """Answer every handshake that waits."""
         while self.socket.poll(0):
-            version, request, _domain, _address, _identity, mechanism, *credentials = self.socket.recv_multipart()
+            version, request, domain, _address, _identity, mechanism, *credentials = self.socket.recv_multipart()
             peer = None
             if version == b"1.0" and mechanism == b"CURVE" and len(credentials) == 1:
                 peer = self.keys.who(z85.encode(credentials[0]))
+            if peer and peer.kind not in MAY_USE.get(domain, frozenset()):
+                peer = None
             code, text, user = (b"200", b"OK", peer.user_id().encode()) if peer else (b"400", b"unknown key", b"")
             self.socket.send_multipart([b"1.0", request, code, text, user, b""])

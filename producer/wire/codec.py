@@ -2,7 +2,8 @@
 
 A message is `PRD1`, its type and a JSON object. What comes in is refused, never repaired: another major version, a body
 over 1 MiB, JSON with NaN, an infinity (also as 1e999), duplicate keys, lone surrogates or more than 32 levels, fields
-of another type. A type that this version does not know decodes to None, for the caller to log and drop.
+of another type. A type that this version does not know decodes to None, for the caller to log and drop. What would be
+refused there is not sent: an answer that never comes is worse than an error.
 """
 
 from __future__ import annotations
@@ -23,11 +24,17 @@ MAX_DEPTH = 32
 
 
 def encode(message: Message) -> list[bytes]:
-    """The three frames of a message. Raises WireError for a body over 1 MiB."""
-    body = message.model_dump_json().encode()
+    """The three frames of a message. Raises WireError for one that ``decode`` would not take."""
+    name = type(message).__name__
+    try:
+        body = message.model_dump_json().encode()
+    except ValueError as error:
+        raise WireError(f"{name} is not JSON: {error}") from None
     if len(body) > MAX_BODY:
-        raise WireError(f"{type(message).__name__} is {len(body)} bytes, over the limit of {MAX_BODY}")
-    return [MAGIC, type(message).__name__.encode(), body]
+        raise WireError(f"{name} is {len(body)} bytes, over the limit of {MAX_BODY}")
+    if _maybe_deep(body) and nesting(json.loads(body)) > MAX_DEPTH:
+        raise WireError(f"{name} is nested deeper than {MAX_DEPTH} levels")
+    return [MAGIC, name.encode(), body]
 
 
 def decode(frames: Sequence[bytes]) -> Message | None:
@@ -48,15 +55,15 @@ def decode(frames: Sequence[bytes]) -> Message | None:
         raise WireError(f"{cls.__name__}.{where}: {first['msg']}") from None
 
 
-def strict_json(body: bytes) -> Any:
-    """Parse JSON from outside. Raises WireError where it is anything but well-formed, finite, flat and unambiguous."""
-    if len(body) > MAX_BODY:
-        raise WireError(f"JSON of {len(body)} bytes is over the limit of {MAX_BODY}")
+def strict_json(body: bytes, limit: int = MAX_BODY) -> Any:
+    """Parse JSON of at most ``limit`` bytes. Raises WireError where it is not well-formed, finite, flat and clear."""
+    if len(body) > limit:
+        raise WireError(f"JSON of {len(body)} bytes is over the limit of {limit}")
     try:
         value = json.loads(body.decode(), object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise WireError(f"not JSON as we take it: {error}") from None
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+    if _maybe_deep(body) and nesting(value) > MAX_DEPTH:
         raise WireError(f"JSON is nested deeper than {MAX_DEPTH} levels")
     if b"\\u" in body:
         _refuse_surrogates(value)
@@ -81,7 +88,12 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _depth(value: Any) -> int:
+def _maybe_deep(body: bytes) -> bool:
+    return body.count(b"[") + body.count(b"{") > MAX_DEPTH
+
+
+def nesting(value: Any) -> int:
+    """How many lists and objects lie within each other in a JSON value; counted to one beyond MAX_DEPTH."""
     level, depth = [value], 0
     while level and depth <= MAX_DEPTH:
         inside = [item for item in level if isinstance(item, (dict, list))]

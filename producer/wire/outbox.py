@@ -5,7 +5,7 @@
 3. Written means handed to the kernel: it survives any death of the process, SIGKILL included. It is not fsynced: a
    power cut takes the newest results with it, and then the attempt is lost, run again, and its cost is known from
    the gateway's journal. That is the price of thousands of results a second.
-4. With nothing pending the file is emptied; past 8 MiB it is rewritten with what is pending.
+4. With nothing pending the file is emptied past 64 KiB; past 8 MiB it is rewritten with what is pending.
 5. Reading is strict: a line that is cut, damaged or not a Result is left out and named, never guessed at.
 6. Whoever can lock the file of a dead owner of its own role may take its results over (``adopt``).
 """
@@ -29,6 +29,7 @@ from producer.wire.messages import Result
 LOG = "results.log"
 ROLE = "role"
 REWRITE_BYTES = 8 << 20
+EMPTY_BYTES = 64 << 10
 
 
 @dataclass
@@ -96,7 +97,7 @@ class Outbox:
         if self._pending.pop(attempt, None) is None:
             return False
         try:
-            if not self._pending:
+            if not self._pending and self._size > EMPTY_BYTES:
                 self._empty()
             elif self._size > REWRITE_BYTES:
                 self._rewrite()

@@ -15,7 +15,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,11 +26,13 @@ from producer.errors import NoSupervisor, WireError
 from producer.places import Places
 from producer.wire.auth import Gatekeeper, KeyPair, Keys, Peer
 from producer.wire.codec import MAX_BODY, decode, encode
-from producer.wire.messages import Event, JsonObject, Message, Reply, Request
+from producer.wire.messages import Event, JsonObject, Message, Progress, Reply, Request
 
 Name = Literal["tasks", "results", "control"]
 Socket = zmq.Socket[bytes]
 _MARK = 20_000
+_LOOK = 0.25  # seconds between two looks at whether the supervisor is still there
+_AGAIN = 0.02  # seconds until a send that the socket did not take is tried again
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Server:
         for name, kind in kinds:
             socket = self._context.socket(kind)
             _configure(socket, pair, None)
+            socket.zap_domain = name.encode()
             if kind == zmq.ROUTER:
                 socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
             (places.runtime / name).unlink(missing_ok=True)
@@ -155,6 +158,8 @@ def _read(name: Name, parts: list[zmq.Frame]) -> Incoming | Malformed:
         return Malformed(name, peer, str(error))
     if message is None:
         return Malformed(name, peer, f"unknown message type {parts[-2].bytes[:40]!r}")
+    if name == "tasks" and address != peer.name.encode():
+        return Malformed(name, peer, f"the connection calls itself {address[:40]!r}")
     return Incoming(name, peer, address, message)
 
 
@@ -179,6 +184,7 @@ class AsyncPeer:
         self._inbox: deque[Message] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._outbox: deque[list[bytes]] = deque()
+        self._retry: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._fd, self._turn)
         self._loop.call_soon(self._turn)
@@ -215,6 +221,8 @@ class AsyncPeer:
     def close(self) -> None:
         """Close the socket; what was queued gets 200 ms to leave."""
         self._turn()
+        if self._retry:
+            self._retry.cancel()
         self._loop.remove_reader(self._fd)
         self._socket.close(200)
 
@@ -239,8 +247,9 @@ class AsyncPeer:
                 continue
             if message is not None:
                 self._inbox.append(message)
-        if self._outbox:
-            self._loop.call_later(0.02, self._turn)
+        if self._retry:
+            self._retry.cancel()
+        self._retry = self._loop.call_later(_AGAIN, self._turn) if self._outbox else None
         if self._inbox and self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -263,7 +272,9 @@ class AsyncPush:
         return cls(socket)
 
     def post(self, message: Message) -> None:
-        """Queue a message; it leaves as soon as a supervisor is there."""
+        """Queue a message; it leaves as soon as a supervisor is there. Progress may be lost while none is."""
+        if isinstance(message, Progress) and len(self._outbox) >= _MARK:
+            return
         self._outbox.append(encode(message))
         if self._retry is None:
             self._flush()
@@ -285,7 +296,7 @@ class AsyncPush:
             try:
                 self._socket.send_multipart(self._outbox[0], zmq.NOBLOCK)
             except zmq.Again:
-                self._retry = self._loop.call_later(0.02, self._flush)
+                self._retry = self._loop.call_later(_AGAIN, self._flush)
                 return
             self._outbox.popleft()
 
@@ -300,17 +311,28 @@ class Control:
         self._socket.connect(places.address("control"))
         self._calls = 0
 
-    def ask(self, op: str, arguments: JsonObject | None = None, seconds: float = 10.0) -> Reply:
-        """Ask the supervisor; the answer comes after its commit. Raises NoSupervisor when none answers in time."""
+    def ask(
+        self,
+        op: str,
+        arguments: JsonObject | None = None,
+        seconds: float = 10.0,
+        there: Callable[[], bool] = lambda: True,
+    ) -> Reply:
+        """Ask the supervisor; the answer comes after its commit.
+
+        Raises NoSupervisor when none answers in ``seconds``, or sooner, once ``there`` says that it is gone.
+        """
         self._calls += 1
         call = str(self._calls)
         self._socket.send_multipart(encode(Request(call=call, op=op, arguments=arguments or {})))
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            if self._socket.poll(int(left * 1000) + 1):
+            if self._socket.poll(int(min(left, _LOOK) * 1000) + 1):
                 reply = decode(self._socket.recv_multipart())
                 if isinstance(reply, Reply) and reply.call == call:
                     return reply
+            elif not there():
+                break
         raise NoSupervisor(self._places.ledger)
 
     def close(self) -> None:

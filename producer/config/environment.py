@@ -1,0 +1,58 @@
+"""The project's .env file: credentials for the supervisor, never exported.
+
+1. .env of the project root is read, whatever the working directory. What is set in the environment wins.
+2. Only NAMES (and the variable that notifications.ntfy_token_env names) are taken: agents may write in the project,
+   and a planted ANTHROPIC_BASE_URL or LD_PRELOAD would send the key elsewhere.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+
+from dotenv import dotenv_values
+
+from producer.config.blocks import AUTH_MODES
+from producer.config.files import decode, read_bytes
+from producer.config.load import ProducerConfig
+from producer.errors import ConfigError
+
+NAMES = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN", "PRODUCER_AUTH_MODE")
+MAX_BYTES = 64 * 1024
+
+
+def project_env(config: ProducerConfig, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """``environ`` completed by the project's .env. An empty variable counts as unset. Raises ConfigError."""
+    found = {name: value for name, value in _dotenv(config).items() if name in wanted(config) and value}
+    return {**found, **{name: value for name, value in environ.items() if value or name not in found}}
+
+
+def ignored_names(config: ProducerConfig) -> list[str]:
+    """Variables that .env sets and that are not read from there."""
+    return sorted(set(_dotenv(config)) - set(wanted(config)))
+
+
+def auth_mode(config: ProducerConfig, env: Mapping[str, str]) -> str:
+    """PRODUCER_AUTH_MODE where it is set, else auth.mode. Raises ConfigError for a mode that does not exist."""
+    mode = env.get("PRODUCER_AUTH_MODE") or config.auth.mode
+    if mode not in AUTH_MODES:
+        problem = f"{mode!r} is not allowed: it must be one of {', '.join(AUTH_MODES)}"
+        raise ConfigError(problem, key="PRODUCER_AUTH_MODE")
+    return mode
+
+
+def wanted(config: ProducerConfig) -> tuple[str, ...]:
+    """The variables that are read from .env."""
+    token = config.notifications.ntfy_token_env
+    return (*NAMES, token) if token else NAMES
+
+
+def _dotenv(config: ProducerConfig) -> dict[str, str]:
+    path = config.project_root / ".env"
+    try:
+        text = decode(read_bytes(path, MAX_BYTES), path)
+    except FileNotFoundError:
+        return {}
+    values = dotenv_values(stream=io.StringIO(text), interpolate=False)
+    return {name: value for name, value in values.items() if value is not None}

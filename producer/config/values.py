@@ -1,0 +1,211 @@
+"""The kinds of value that producer.yaml knows, each with its reader, its JSON schema and its words.
+
+1. A kind reads the text that was written (a Scalar) and gives a Python value or a ValueError with `what is allowed`.
+2. Numbers are decimal: no octal, no hexadecimal, no 1:30, no NaN, no infinity. Quoted digits are text.
+3. An amount is rounded up to a whole micro-dollar. Up to MAX_USD the float that the 0.3.x API promises turns back
+   into exactly those micro-dollars, so nothing else has to be carried along.
+4. Kinds stand in ``Annotated`` and accept Python values as well, so a config can be built or replaced in code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from producer.config.tree import Scalar
+from producer.core.money import parse_usd, to_float
+from producer.errors import MoneyError
+
+STRICT = ConfigDict(extra="forbid")
+MAX_USD = 1_000_000_000
+DAY = 86_400
+MODEL = r"[A-Za-z0-9][A-Za-z0-9._:@/\[\]-]*"
+VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
+
+NUMBER = re.compile(r"[-+]?(?:(?:0|[1-9][0-9_]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
+WHOLE = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)")
+LONGEST_NUMBER = 24
+FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def _empty_block(value: Any) -> Any:
+    return {} if isinstance(value, Scalar) and value.is_null else value
+
+
+# A block that was opened and left empty is a block of defaults.
+Block = BeforeValidator(_empty_block)
+
+
+def about(words: str) -> Any:
+    """The description of a key, in the words of the reference."""
+    return Field(description=words)
+
+
+class Kind:
+    """One kind of value. ``allowed`` completes the sentence "...: it must be"."""
+
+    def __init__(self, read: Callable[[Scalar], Any], schema: dict[str, Any], allowed: str) -> None:
+        self.read, self.schema, self.allowed = read, schema, allowed
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        nullable = type(None) in getattr(source, "__args__", ())
+
+        def check(value: object) -> Any:
+            if isinstance(value, (dict, list, tuple)):
+                raise PydanticCustomError("kind", "{allowed}", {"allowed": self.allowed})
+            scalar = Scalar.of(value)
+            if nullable and scalar.is_null:
+                return None
+            try:
+                return self.read(scalar)
+            except ValueError as error:
+                raise PydanticCustomError("kind", "{allowed}", {"allowed": str(error) or self.allowed}) from None
+
+        schema = dict(self.schema)
+        if nullable:
+            schema["type"] = [schema["type"], "null"]
+            if "enum" in schema:
+                schema["enum"] = [*schema["enum"], None]
+        return core_schema.no_info_plain_validator_function(check, metadata={"kind": schema})
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return dict(core["metadata"]["kind"])
+
+
+def _number(scalar: Scalar) -> Decimal:
+    if not scalar.plain or len(scalar.text) > LONGEST_NUMBER or not NUMBER.fullmatch(scalar.text):
+        raise ValueError
+    return Decimal(scalar.text.replace("_", ""))
+
+
+def usd(above: int | None = None) -> Kind:
+    """US dollars: a float of whole micro-dollars, rounded up, from 0 (or above ``above``) to MAX_USD."""
+
+    def read(scalar: Scalar) -> float:
+        amount = _number(scalar)
+        if amount < 0 or amount > MAX_USD or (above is not None and amount <= above):
+            raise ValueError
+        try:
+            return to_float(parse_usd(abs(amount)))
+        except MoneyError:
+            raise ValueError from None
+
+    schema = {"type": "number", "minimum": 0, "maximum": MAX_USD}
+    if above is not None:
+        schema = {"type": "number", "exclusiveMinimum": above, "maximum": MAX_USD}
+    low = "from 0" if above is None else f"above {above}, up"
+    return Kind(read, schema, f"an amount of US dollars {low} to {MAX_USD}, without quotes or a currency sign")
+
+
+def number(low: float, high: float, unit: str = "") -> Kind:
+    """A decimal number in a range, both ends included."""
+
+    def read(scalar: Scalar) -> float:
+        value = float(_number(scalar))
+        if not low <= value <= high:
+            raise ValueError
+        return value
+
+    allowed = f"a number{unit and f' of {unit}'} from {low:g} to {high:,g}".replace(",", "")
+    return Kind(read, {"type": "number", "minimum": low, "maximum": high}, allowed)
+
+
+def whole(low: int, high: int, unit: str = "") -> Kind:
+    """A whole number in a range, both ends included."""
+
+    def read(scalar: Scalar) -> int:
+        if not scalar.plain or len(scalar.text) > LONGEST_NUMBER or not WHOLE.fullmatch(scalar.text):
+            raise ValueError
+        value = int(scalar.text)
+        if not low <= value <= high:
+            raise ValueError
+        return value
+
+    allowed = f"a whole number{unit and f' of {unit}'} from {low} to {high}"
+    return Kind(read, {"type": "integer", "minimum": low, "maximum": high}, allowed)
+
+
+def flag() -> Kind:
+    """true or false, and the other words that YAML 1.1 has for them."""
+
+    def read(scalar: Scalar) -> bool:
+        value = FLAGS.get(scalar.text.lower()) if scalar.plain else None
+        if value is None:
+            raise ValueError
+        return value
+
+    return Kind(read, {"type": "boolean"}, "true or false")
+
+
+def choice(*words: str) -> Kind:
+    """One word of a list."""
+
+    def read(scalar: Scalar) -> str:
+        if scalar.text not in words:
+            raise ValueError
+        return scalar.text
+
+    return Kind(read, {"type": "string", "enum": list(words)}, f"one of {', '.join(words)}")
+
+
+def text(pattern: str = "", allowed: str = "", *, longest: int = 200, empty: bool = False) -> Kind:
+    """One line of text. Unquoted numbers and words such as `yes` are taken as they are written."""
+    matcher = re.compile(pattern) if pattern else None
+    words = allowed or f"one line of text, at most {longest} characters"
+
+    def read(scalar: Scalar) -> str:
+        value = "" if scalar.is_null else scalar.text
+        if len(value) > longest or UNPRINTABLE.search(value) or not (empty or value.strip()):
+            raise ValueError
+        if matcher and value and not matcher.fullmatch(value):
+            raise ValueError
+        return value
+
+    schema: dict[str, Any] = {"type": "string", "maxLength": longest}
+    if not empty:
+        schema["minLength"] = 1
+    if pattern:
+        schema["pattern"] = f"^(?:{pattern}{'|' if empty else ''})$"
+    return Kind(read, schema, words)
+
+
+def url(allowed: str = "an address such as https://host:port/path") -> Kind:
+    """An http or https address without a user name, a query or a fragment; a closing slash is dropped."""
+
+    def read(scalar: Scalar) -> str:
+        parts = urlsplit(scalar.text)
+        _ = parts.port  # raises ValueError where it is no number
+        odd = parts.query or parts.fragment or "@" in parts.netloc or re.search(r"[\s\\]", scalar.text)
+        if parts.scheme not in ("http", "https") or not parts.hostname or odd or UNPRINTABLE.search(scalar.text):
+            raise ValueError(allowed)
+        return scalar.text.rstrip("/")
+
+    def checked(scalar: Scalar) -> str:
+        try:
+            return read(scalar)
+        except ValueError:
+            raise ValueError(allowed) from None
+
+    return Kind(checked, {"type": "string", "pattern": r"^https?://[^\s?#@]+$", "maxLength": 500}, allowed)
+
+
+def time_zone() -> Kind:
+    """A name of the IANA time zone database, or UTC."""
+
+    def read(scalar: Scalar) -> str:
+        try:
+            if scalar.text != "UTC":
+                ZoneInfo(scalar.text)
+        except (ValueError, KeyError, OSError):
+            raise ValueError from None
+        return scalar.text
+
+    return Kind(read, {"type": "string"}, "a time zone such as Europe/Berlin or UTC")

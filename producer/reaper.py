@@ -1,0 +1,264 @@
+"""Finds and ends every process that belongs to something, and counts what is left.
+
+1. A process belongs when it descends from the family's root, or when its environment holds one of the family's
+   entries (`NAME=value`). Neither is enough alone: a double fork loses the ancestry unless a subreaper collects the
+   orphans, and a cleared environment loses the entry.
+2. The ladder is TERM, a grace, then KILL. The first process of a PID namespace is killed first: the kernel then ends
+   all that is in there. The rest is frozen with STOP until nothing new turns up, and then killed: one by one, a tree
+   that forks outruns its killer; frozen, it cannot fork. Outside a namespace a bomb that doubles faster than /proc can
+   be read still wins; only a limit on pids (a cgroup) stops that one.
+3. What was killed is looked for again until nothing is found or the limit has passed. Survivors are counted, never
+   assumed. Zombies are not survivors.
+4. A signal goes to a pid and its start time together, so that a reused pid is never hit; this process and its
+   ancestors are never hit.
+5. One look reads /proc/*/stat once, so that two hundred daemons are found in milliseconds; elsewhere psutil looks.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+ATTEMPT_MARKER = "AI_PRODUCER_ATTEMPT"
+PROJECT_MARKER = "AI_PRODUCER_PROJECT"
+
+POLL_SECONDS = 0.02
+LINUX = sys.platform.startswith("linux")
+DEAD = frozenset({"Z", "X", "x"})
+Clock = Callable[[], float]
+Sleep = Callable[[float], None]
+
+
+class Proc(NamedTuple):
+    """One living process as a look found it. ``start`` is only good for comparing."""
+
+    pid: int
+    start: float
+
+
+@dataclass(frozen=True)
+class Family:
+    """Which processes belong together: descendants of ``root`` (not the root), and holders of an environment entry.
+
+    ``spare`` names pids that are left alone, with all their descendants (another worker, the gateway).
+    """
+
+    root: int | None = None
+    entries: tuple[str, ...] = ()
+    spare: frozenset[int] = frozenset()
+
+    @classmethod
+    def of_attempt(cls, attempt: str, root: int | None = None) -> Family:
+        """The processes of one attempt: its marker, and everything below ``root``."""
+        return cls(root, (f"{ATTEMPT_MARKER}={attempt}",))
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What ``end`` did: how many processes it met, how many are alive after it, and how long it took in seconds."""
+
+    found: int
+    survivors: int
+    seconds: float
+
+
+def find(family: Family) -> list[psutil.Process]:
+    """The living processes of a family. Zombies, this process and its ancestors are left out."""
+    found = []
+    for proc in _members(family):
+        with suppress(psutil.Error):
+            found.append(psutil.Process(proc.pid))
+    return found
+
+
+def marked(name: str) -> dict[str, list[int]]:
+    """Every value of an environment variable among the living processes, with the pids that carry it."""
+    values: dict[str, list[int]] = {}
+    prefix = os.fsencode(f"{name}=")
+    for pid in psutil.pids():
+        for entry in _environ(pid).split(b"\0"):
+            if entry.startswith(prefix):
+                values.setdefault(os.fsdecode(entry[len(prefix) :]), []).append(pid)
+    return values
+
+
+def end(
+    family: Family,
+    *,
+    grace: float = 0.0,
+    limit: float = 5.0,
+    enough: Callable[[], bool] = lambda: False,
+    clock: Clock = time.monotonic,
+    sleep: Sleep = time.sleep,
+) -> Swept:
+    """End a family by the ladder. Blocks for ``grace`` + ``limit`` seconds at most.
+
+    The grace ends early when nothing is left, or when ``enough`` says so; with a grace of 0 the TERM is left out.
+    Nothing is waited for (see ``reap``), so that whoever started a process still learns its exit status.
+    """
+    began = clock()
+    seen: set[Proc] = set()
+    if grace > 0:
+        _terminate(family, seen, began + grace, enough, clock, sleep)
+    deadline = clock() + limit
+    for proc in _members(family):
+        if _leads_namespace(proc.pid):
+            seen.add(proc)
+            _signal(proc, signal.SIGKILL)
+    while living := _freeze(family, deadline, clock):
+        seen.update(living)
+        for proc in living:
+            _signal(proc, signal.SIGKILL)
+        if clock() >= deadline:
+            break
+        sleep(POLL_SECONDS)
+    return Swept(len(seen), len(living), clock() - began)
+
+
+def reap() -> int:
+    """Collect this process's own dead children, adopted orphans included; returns how many there were.
+
+    Only for a moment at which nobody else waits for a child of this process.
+    """
+    count = 0
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            count += 1
+    return count
+
+
+def _terminate(
+    family: Family, seen: set[Proc], until: float, enough: Callable[[], bool], clock: Clock, sleep: Sleep
+) -> None:
+    """Ask everything to leave, once each, until nothing is left, it is enough, or the time has come."""
+    asked: set[Proc] = set()
+    while living := _members(family):
+        for proc in living:
+            if proc not in asked:
+                asked.add(proc)
+                _signal(proc, signal.SIGTERM)
+        seen.update(asked)
+        if enough() or clock() >= until:
+            return
+        sleep(POLL_SECONDS)
+
+
+def _freeze(family: Family, deadline: float, clock: Clock) -> set[Proc]:
+    """Stop everything that is found, again and again, until a look finds nothing new. Returns all of it."""
+    frozen: set[Proc] = set()
+    while fresh := (living := set(_members(family))) - frozen:
+        for proc in fresh:
+            _signal(proc, signal.SIGSTOP)
+        frozen |= fresh
+        if clock() >= deadline:
+            break
+    return living
+
+
+def _members(family: Family) -> list[Proc]:
+    """The living processes of a family, by one look at the process table."""
+    table, children = _look()
+    spared = _untouchable(table) | {pid for root in family.spare for pid in (root, *_below(root, children))}
+    pids = set(_below(family.root, children)) if family.root is not None else set()
+    if family.entries:
+        wanted = {os.fsencode(entry) for entry in family.entries}
+        others = table.keys() - pids - spared
+        pids.update(pid for pid in others if not wanted.isdisjoint(_environ(pid).split(b"\0")))
+    return [Proc(pid, table[pid][1]) for pid in pids - spared if table[pid][2] not in DEAD]
+
+
+Table = dict[int, tuple[int, float, str]]  # pid -> parent, start, state
+
+
+def _look() -> tuple[Table, dict[int, list[int]]]:
+    """The process table, and the children of every pid."""
+    table: Table = {}
+    children: dict[int, list[int]] = defaultdict(list)
+    for pid in psutil.pids():
+        row = _row(pid)
+        if row is not None:
+            table[pid] = row
+            children[row[0]].append(pid)
+    return table, children
+
+
+def _row(pid: int) -> tuple[int, float, str] | None:
+    """Parent, start and state of a process; None where there is none any more."""
+    if not LINUX:
+        try:
+            process = psutil.Process(pid)
+            state = "Z" if process.status() == psutil.STATUS_ZOMBIE else "S"
+            return process.ppid(), process.create_time(), state
+        except psutil.Error:
+            return None
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    fields = stat[stat.rindex(b")") + 2 :].split()  # the name before it may hold anything, brackets too
+    return int(fields[1]), float(fields[19]), fields[0].decode()
+
+
+def _below(root: int, children: dict[int, list[int]]) -> Iterable[int]:
+    waiting = list(children.get(root, ()))
+    while waiting:
+        pid = waiting.pop()
+        yield pid
+        waiting.extend(children.get(pid, ()))
+
+
+def _untouchable(table: Table) -> set[int]:
+    """Pid 1, this process and its ancestors."""
+    pids, pid = {0, 1}, os.getpid()
+    while pid not in pids:
+        pids.add(pid)
+        pid = table[pid][0] if pid in table else 0
+    return pids
+
+
+def _signal(proc: Proc, number: int) -> None:
+    """Send a signal, if the pid still is the process that was meant."""
+    with suppress(OSError, psutil.Error):
+        if not hasattr(os, "pidfd_open"):
+            if (row := _row(proc.pid)) and row[1] == proc.start:
+                os.kill(proc.pid, number)
+            return
+        handle = os.pidfd_open(proc.pid)
+        try:
+            if (row := _row(proc.pid)) and row[1] == proc.start:
+                signal.pidfd_send_signal(handle, number)
+        finally:
+            os.close(handle)
+
+
+def _leads_namespace(pid: int) -> bool:
+    """Whether a process is pid 1 of a PID namespace below ours."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    pids = next((line.split()[1:] for line in lines if line.startswith("NSpid:")), [])
+    return len(pids) > 1 and pids[-1] == "1"
+
+
+def _environ(pid: int) -> bytes:
+    """The environment a process was started with, NUL-separated; empty where it may not be read."""
+    if LINUX:
+        try:
+            return Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            return b""
+    try:
+        return b"\0".join(os.fsencode(f"{k}={v}") for k, v in psutil.Process(pid).environ().items())
+    except psutil.Error:
+        return b""
