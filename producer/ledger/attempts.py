@@ -12,6 +12,7 @@ import json
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from producer.core.lifecycle import AttemptState, TaskEvent, TaskState, next_attempt
 from producer.core.money import MicroUSD
@@ -152,6 +153,15 @@ class Attempts:
         )  # fmt: skip
         return True
 
+    def reply(self, call: str) -> Any:
+        """The answer that a ledger call of a running attempt was given; None where it was not asked before."""
+        text = self._db.value("SELECT reply FROM replies WHERE call = ?", call)
+        return None if text is None else json.loads(text)
+
+    def remember_reply(self, call: str, attempt: str, reply: Any) -> None:
+        """Keep the answer to a call until its attempt is settled."""
+        self._db.run("INSERT INTO replies VALUES (?, ?, ?)", call, attempt, json.dumps(reply))
+
     # ---- settling
 
     def settle(self, run: Running, settlement: Settlement, ending: Ending) -> TaskState | None:
@@ -166,6 +176,7 @@ class Attempts:
             self.stale(run.attempt, ending.outcome)
             return None
         self._accounts.release(run.attempt)
+        self._db.run("DELETE FROM replies WHERE attempt = ?", run.attempt)
         if ending.actual is not None:
             self._db.run(
                 "UPDATE tasks SET actual_micros = coalesce(actual_micros, 0) + ? WHERE id = ?", ending.actual, run.task

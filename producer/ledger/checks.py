@@ -27,7 +27,7 @@ def draft_of(item: object, number: int = 1) -> Draft:
         if name not in DRAFT_KEYS:
             raise InvalidTask(f"task {number}: unknown key {name!r}: use {', '.join(DRAFT_KEYS)}")
     for name in ("agent_owner", "title", "description"):
-        if name not in item:
+        if item.get(name) is None:
             raise InvalidTask(f"task {number}: {name}: is missing")
     given = {name: value for name, value in item.items() if value is not None}
     return Draft(**given)

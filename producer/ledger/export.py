@@ -8,7 +8,7 @@ from pathlib import Path
 
 import apsw
 
-from producer.errors import InvalidTask, LedgerUnusable
+from producer.errors import InvalidTask, LedgerError, LedgerUnusable
 from producer.ledger.audit import GENESIS, Head, Verdict, verify
 from producer.ledger.views import Reader
 
@@ -35,7 +35,7 @@ def check(reader: Reader, heads: Iterable[Head]) -> Verdict:
         verdict = verify(reader.db)
         for one in sorted(heads, key=lambda head: head.seq):
             verdict = verify(reader.db, one) if verdict.ok else verdict
-    except apsw.Error as error:
+    except (apsw.Error, LedgerError) as error:
         return Verdict(False, 0, GENESIS.hex(), None, f"the ledger cannot be read: {error}")
     return verdict
 
@@ -46,5 +46,5 @@ def lines(reader: Reader) -> Iterator[str]:
         for seq, body, chain in reader.rows("SELECT seq, body, chain FROM audit ORDER BY seq"):
             text = bytes(body).decode("utf-8", "surrogateescape")  # a body that was tampered with may be anything
             yield json.dumps({"seq": seq, "chain": bytes(chain).hex(), "body": text})
-    except apsw.Error as error:
+    except (apsw.Error, LedgerError) as error:
         raise LedgerUnusable(f"the audit log cannot be read: {error}") from None

@@ -99,6 +99,14 @@ CREATE TABLE reservations (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX reservations_attempt ON reservations (attempt);
 
+-- Answers to ledger calls of running attempts: a call that is asked again, of a new supervisor, is not done twice.
+CREATE TABLE replies (
+  call    TEXT PRIMARY KEY,
+  attempt TEXT NOT NULL,
+  reply   TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX replies_attempt ON replies (attempt);
+
 -- Every cost ever booked, once, by request.
 CREATE TABLE meter (
   request              TEXT PRIMARY KEY,

@@ -168,7 +168,7 @@ class Control:
         else:
             try:
                 with self._kernel.store.db.savepoint():
-                    answer = self._tool(run, message)
+                    answer = self._tool_once(run, message)
             except ProducerError as error:
                 answer = error
             except (TypeError, ValueError, KeyError, AttributeError) as error:
@@ -182,6 +182,15 @@ class Control:
         else:
             reply = Reply(call=message.call, ok=True, result=answer)
         self._kernel.send("tasks", address, reply)
+
+    def _tool_once(self, run: Running, message: Call) -> Any:
+        attempts = self._kernel.store.attempts
+        answer = attempts.reply(message.call)
+        if answer is None:
+            answer = self._tool(run, message)
+            if message.tool not in ("get_task", "list_tasks"):
+                attempts.remember_reply(message.call, message.attempt, answer)
+        return answer
 
     def _tool(self, run: Running, message: Call) -> Any:
         given, store = message.arguments, self._kernel.store

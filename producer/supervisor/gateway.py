@@ -13,7 +13,6 @@ import hashlib
 import hmac
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from producer.core.money import MicroUSD
 from producer.ledger.model import Claim, Cost
 from producer.reaper import PROJECT_MARKER
 from producer.supervisor.caps import Caps
-from producer.supervisor.kernel import Kernel
+from producer.supervisor.kernel import Child, Kernel, spawn
 from producer.supervisor.workers import KEPT_VARIABLES
 from producer.version import __version__
 from producer.wire.auth import GATEWAY, Peer
@@ -64,7 +63,7 @@ class Gateway:
         self.connected = False
         self.url: str | None = None
         self.pid: int | None = None
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
         self._restart_at = 0.0
         self._waiting: dict[str, Wanted] = {}
         self._secret = self._load_secret() if metered else b""
@@ -110,11 +109,7 @@ class Gateway:
             command += ["--rehearse", str(kernel.options.rehearse), "--bill", str(bill)]
         names = (*KEPT_VARIABLES, *(() if kernel.options.rehearse else CREDENTIALS), *PROXIES)
         env = {name: kernel.env[name] for name in names if name in kernel.env} | {PROJECT_MARKER: kernel.places.key}
-        with (kernel.places.workers / "gateway.log").open("wb") as output:
-            self._child = subprocess.Popen(
-                command, env=env, cwd=kernel.places.state, start_new_session=True, stdin=subprocess.DEVNULL,
-                stdout=output, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+        self._child = spawn(command, env, kernel.places.workers / "gateway.log")
         self.pid = self._child.pid
         self._remember()
 

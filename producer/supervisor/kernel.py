@@ -8,13 +8,14 @@ left, and the loop is built anew from the ledger, as after a crash.
 from __future__ import annotations
 
 import random
+import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from producer.config import ProducerConfig
 from producer.core.guards import Limits
@@ -26,15 +27,45 @@ from producer.wire.messages import Event, Message
 from producer.wire.sockets import Server
 
 
+class Child(Protocol):
+    """A started process."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """Its exit code, None while it runs."""
+
+
+Launch = Callable[[list[str], Mapping[str, str], Path], Child]
+
+
+def spawn(command: list[str], env: Mapping[str, str], log: Path) -> Child:
+    """Start a process in a session of its own, with its output in ``log``."""
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            command,
+            env=dict(env),
+            cwd=log.parent,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
 @dataclass(frozen=True)
 class RunOptions:
-    """How `run` was called. ``invoker``: claude, echo or MODULE:NAME; ``rehearse``: the scripted model's script."""
+    """How `run` was called. ``invoker``: claude, echo or MODULE:NAME; ``rehearse``: the scripted model's script.
+
+    ``launch`` starts worker processes.
+    """
 
     once: bool = False
     rehearse: Path | None = None
     workers: Mapping[str, int] = field(default_factory=dict)
     invoker: str = "claude"
     actor: str = "operator"
+    launch: Launch = spawn
 
 
 class Kernel:

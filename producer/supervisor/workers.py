@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from producer.core.fleet import DrainWorker, Start, WorkerState, WorkerView, pla
 from producer.core.restart import Park, RestartPolicy, on_exit
 from producer.ids import new_id
 from producer.reaper import PROJECT_MARKER, Family, end
-from producer.supervisor.kernel import Kernel
+from producer.supervisor.kernel import Child, Kernel
 from producer.version import __version__
 from producer.wire.auth import Peer
 from producer.wire.messages import Cancel, Drain, Hello, Ping, Ready, Refuse, Welcome
@@ -46,7 +45,7 @@ class Worker:
     pid: int
     started: float
     pidfd: int | None = None
-    child: subprocess.Popen[bytes] | None = None
+    child: Child | None = None
     connected: bool = False
     ready: bool = False
     draining: bool = False
@@ -191,11 +190,7 @@ class Workers:
             "--prefetch", str(kernel.config.roles[role].prefetch),
         ]  # fmt: skip
         log = kernel.places.workers / f"{ident}.log"
-        with log.open("wb") as output:
-            child = subprocess.Popen(
-                command, env=self.environment(), cwd=kernel.places.state, start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+        child = kernel.options.launch(command, self.environment(), log)
         worker = Worker(ident, role, slot, child.pid, kernel.monotonic(), child=child)
         self._add(worker)
         kernel.tell("worker_started", role=role, worker=ident, pid=child.pid)

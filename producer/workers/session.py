@@ -1,0 +1,353 @@
+"""The worker's side of the conversation with the supervisor.
+
+1. HELLO until WELCOME, then READY. A task that comes is queued (up to the prefetch) and run; one run at a time.
+2. A result is written to the outbox, then sent, and stays until its ACK. Whoever becomes supervisor next gets what is
+   still there.
+3. The supervisor's death is survived: a run goes on, its result is kept. A new supervisor is noticed by its new socket
+   file, and is told HELLO with what is in hand. HELLO is never repeated to a supervisor that has welcomed us: it might
+   cross with a task on its way here.
+4. An idle worker that has heard nothing for a while leaves. So does one that is told DRAIN, REFUSE, or gets SIGTERM.
+5. The kill switch is read here too: armed, no queued task is begun; armed with `now`, the run is stopped, supervisor or
+   not. A task that was not begun goes back as cancelled, which costs no retry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from producer import killswitch
+from producer.places import Places
+from producer.version import __version__
+from producer.wire.messages import (
+    Ack,
+    Bye,
+    Cancel,
+    Drain,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Progress,
+    Ready,
+    Refuse,
+    Reply,
+    Result,
+    Started,
+    TaskMsg,
+    Welcome,
+)
+from producer.wire.outbox import Outbox
+from producer.workers.attempt import run_attempt
+from producer.workers.calls import Calls
+from producer.workers.register import Register
+from producer.workers.runner import Runner, Stop
+
+log = logging.getLogger("producer.worker")
+TICK = 0.1
+HELLO_AGAIN = 5.0
+RESEND_AFTER = 10.0
+LAST_WORDS = 2.0
+KILL_GRACE = 0.5
+
+
+class Peer(Protocol):
+    """What the session needs of the tasks socket; see wire.sockets.AsyncPeer."""
+
+    def post(self, message: Message) -> None:
+        """Queue a message."""
+
+    async def recv(self) -> Message:
+        """The next message."""
+
+
+class Push(Protocol):
+    """What the session needs of the results socket; see wire.sockets.AsyncPush."""
+
+    def post(self, message: Message) -> None:
+        """Queue a message."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Who this worker is and how it behaves. Durations are in seconds."""
+
+    places: Places
+    worker: str
+    role: str
+    slot: int
+    kill_switch: Path
+    prefetch: int = 1
+    orphan_seconds: float = 600.0
+    term_grace: float = 5.0
+
+
+class Session:
+    """One worker process's life. ``serve`` returns why it is over."""
+
+    def __init__(
+        self, settings: Settings, runner: Runner, outbox: Outbox, peer: Peer, push: Push, register: Register
+    ) -> None:
+        self._set, self._runner, self._outbox = settings, runner, outbox
+        self._peer, self._push, self._register = peer, push, register
+        self._queue: deque[TaskMsg] = deque()
+        self._current: tuple[TaskMsg, Stop] | None = None
+        self._arrived, self._acked = asyncio.Event(), asyncio.Event()
+        self._calls = Calls(peer.post)
+        self._supervisor: str | None = None
+        self._welcomed = self._warm = self._draining = False
+        self._leave: str | None = None
+        self._announced = 0
+        self._heard = self._greeted = time.monotonic()
+        self._sent: dict[str, float] = {}
+        self._socket_file = self._look_at_socket()
+        self._switch = killswitch.read(settings.kill_switch)
+        self.stuck = False
+
+    async def serve(self) -> str:
+        """Work until there is a reason to leave; returns it. Results that nobody has taken stay in the outbox."""
+        self._greet()
+        helpers = [asyncio.ensure_future(part()) for part in (self._listen, self._tick, self._warm_up)]
+        for helper in helpers:
+            helper.add_done_callback(lambda _: self._arrived.set())
+        try:
+            await self._work(helpers)
+            await self._last_words()
+        finally:
+            for helper in helpers:
+                helper.cancel()
+        return self._leave or "done"
+
+    def terminate(self, reason: str) -> None:
+        """Stop the run by the ladder, give back what was not begun, and leave."""
+        self._leave = self._leave or reason
+        self._give_back(reason)
+        if self._current:
+            self._current[1].set(reason, grace=self._set.term_grace)
+        self._arrived.set()
+
+    # ---- working
+
+    async def _work(self, helpers: Sequence[asyncio.Future[None]]) -> None:
+        while not self._may_leave():
+            for helper in helpers:
+                if helper.done():
+                    helper.result()  # they end only by an exception; it ends the worker
+            if not self._queue:
+                self._ready_again()
+                self._arrived.clear()
+                await self._arrived.wait()
+            elif (reason := self._forbidden()) is not None:
+                self._give_back(reason)
+            else:
+                await self._run(self._queue.popleft())
+
+    def _may_leave(self) -> bool:
+        if self._leave is not None:
+            return True
+        if self._draining and not self._queue:
+            self._leave = "drained"
+        return self._leave is not None
+
+    async def _run(self, task: TaskMsg) -> None:
+        stop = Stop()
+        self._current = (task, stop)
+        self._register.write(task)
+        try:
+            ended = await run_attempt(
+                self._runner, task, self._emit, self._calls.of(task.attempt), stop, project=self._set.places.key
+            )
+        finally:
+            self._current = None
+            self._calls.forget(task.attempt)
+        self._deliver(ended.result)
+        self._register.write(None)
+        if ended.stuck:
+            self.stuck, self._leave = True, "a run could not be ended inside this process"
+
+    def _take(self, task: TaskMsg) -> None:
+        """A task came: answer it at once where that is possible, else queue it."""
+        if (reason := self._forbidden()) is not None:
+            self._return(task, reason)
+        elif self._current is None and not self._queue and (result := self._at_once(task)) is not None:
+            self._peer.post(Started(attempt=task.attempt, session_id=task.session_id))
+            self._deliver(result)
+        else:
+            self._queue.append(task)
+            self._arrived.set()
+
+    def _forbidden(self) -> str | None:
+        """Why no task may be begun now, or None."""
+        if self._leave is None and self._switch.armed:
+            self._read_switch()  # it may have been released since the last look
+        return self._leave or (f"kill switch: {self._switch.reason or 'armed'}" if self._switch.armed else None)
+
+    def _at_once(self, task: TaskMsg) -> Result | None:
+        try:
+            return self._runner.quick(task)
+        except Exception:  # then it is run like any other, where its failure is reported
+            return None
+
+    def _give_back(self, reason: str) -> None:
+        """Tasks that were not begun: cancelled, which costs them nothing."""
+        while self._queue:
+            self._return(self._queue.popleft(), reason)
+
+    def _return(self, task: TaskMsg, reason: str) -> None:
+        self._deliver(Result(attempt=task.attempt, task=task.task, outcome="cancelled", error=f"not begun: {reason}"))
+
+    def _deliver(self, result: Result) -> None:
+        """Outbox first, then the socket. A disk that refuses must not keep the result from the supervisor."""
+        try:
+            self._outbox.put(result)
+            self._sent[result.attempt] = time.monotonic()
+        except OSError as problem:
+            log.error("result of %s could not be kept: %s", result.attempt, problem)
+        self._push.post(result)
+
+    def _emit(self, message: Progress | Started) -> None:
+        if isinstance(message, Started):
+            self._peer.post(message)
+        elif self._welcomed:  # progress is advisory: nobody is there to hear it, nothing is hoarded
+            self._push.post(message)
+
+    # ---- listening
+
+    async def _listen(self) -> None:
+        while True:
+            message = await self._peer.recv()
+            self._heard = time.monotonic()
+            self._handle(message)
+
+    def _handle(self, message: Message) -> None:
+        match message:
+            case TaskMsg():
+                self._take(message)
+            case Ack():
+                self._outbox.remove(message.attempt)
+                self._sent.pop(message.attempt, None)
+                self._acked.set()
+            case Reply():
+                self._calls.answered(message)
+            case Ping():
+                self._peer.post(Pong())
+            case Cancel():
+                self._cancel(message)
+            case Drain():
+                self._draining = True
+                self._arrived.set()
+            case Welcome():
+                self._welcome(message)
+            case Refuse():
+                self.terminate(f"refused: {message.reason}")
+            case _:
+                log.warning("unexpected message: %s", type(message).__name__)
+
+    def _cancel(self, message: Cancel) -> None:
+        if self._current and self._current[0].attempt == message.attempt:
+            self._current[1].set(message.reason, grace=message.grace_seconds)
+            return
+        for task in [task for task in self._queue if task.attempt == message.attempt]:
+            self._queue.remove(task)
+            self._return(task, message.reason)
+
+    def _welcome(self, message: Welcome) -> None:
+        again = self._supervisor is not None and self._supervisor != message.supervisor
+        self._supervisor, self._welcomed = message.supervisor, True
+        if again:
+            log.info("supervisor %s took over", message.supervisor)
+            self._calls.ask_again()
+        for result in self._outbox.results():
+            self._sent[result.attempt] = self._heard
+            self._push.post(result)
+        self._announced = 0
+        self._announce()
+
+    def _greet(self) -> None:
+        """Say who we are and what is in hand."""
+        running = [task.attempt for task in ([self._current[0]] if self._current else []) + list(self._queue)]
+        self._welcomed, self._greeted = False, time.monotonic()
+        self._peer.post(
+            Hello(
+                worker=self._set.worker,
+                role=self._set.role,
+                slot=self._set.slot,
+                pid=os.getpid(),
+                pid_start=self._register.pid_start,
+                version=__version__,
+                running=running,
+                outbox=self._outbox.attempts(),
+            )
+        )
+
+    def _announce(self) -> None:
+        free = self._set.prefetch - len(self._queue) - (self._current is not None)
+        if self._welcomed and self._warm and not self._draining and free > self._announced:
+            self._announced = free
+            self._peer.post(Ready(free=free))
+
+    def _ready_again(self) -> None:
+        """All of the credit is free again; say so if less was announced."""
+        if self._announced < self._set.prefetch:
+            self._announce()
+
+    # ---- watching
+
+    async def _warm_up(self) -> None:
+        await self._runner.warm()
+        self._warm = True
+        self._announce()
+        await asyncio.Event().wait()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            self._read_switch()
+            now = time.monotonic()
+            if (found := self._look_at_socket()) != self._socket_file and found is not None:
+                self._socket_file = found
+                self._greet()
+            elif not self._welcomed and now - self._greeted > HELLO_AGAIN:
+                self._greet()
+            if self._welcomed:
+                self._resend(now)
+            idle = self._current is None and not self._queue
+            if idle and now - self._heard > self._set.orphan_seconds:
+                self.terminate(f"heard nothing for {self._set.orphan_seconds:g} s")
+
+    def _read_switch(self) -> None:
+        self._switch = killswitch.read(self._set.kill_switch)
+        if self._switch.now and self._current:
+            self._current[1].set(f"kill switch: {self._switch.reason or 'armed'}", grace=KILL_GRACE)
+
+    def _resend(self, now: float) -> None:
+        late = [attempt for attempt, at in self._sent.items() if now - at > RESEND_AFTER]
+        for result in self._outbox.results() if late else ():
+            if result.attempt in late:
+                self._sent[result.attempt] = now
+                self._push.post(result)
+
+    def _look_at_socket(self) -> tuple[int, int] | None:
+        try:
+            found = (self._set.places.runtime / "tasks").stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_ctime_ns
+
+    async def _last_words(self) -> None:
+        """Give the supervisor a moment to acknowledge what it was sent, then say goodbye."""
+        self._give_back(self._leave or "leaving")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS):
+                while self._outbox:
+                    self._acked.clear()
+                    await self._acked.wait()
+        self._peer.post(Bye(reason=self._leave or "done"))
