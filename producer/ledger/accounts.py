@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from producer.core.budget import Cap
 from producer.core.money import ZERO, MicroUSD
 from producer.errors import LedgerError
-from producer.ids import utc_date
 from producer.ledger.database import Database, placeholders
 from producer.ledger.model import TOKEN_COLUMNS, Cost
 
@@ -42,7 +41,7 @@ class Accounts:
 
     def today(self) -> str:
         """The UTC day of the running transaction."""
-        return utc_date(self._db.now)
+        return self._db.stamp[:10]
 
     # ---- caps
 

@@ -99,6 +99,7 @@ class LedgerClient:
 
     def close(self) -> None:
         """Close the ledger."""
+        self._submitter.close()
         self._reader.close()
 
     # ---- writing, by whichever way is open

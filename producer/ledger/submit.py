@@ -39,6 +39,7 @@ class Submitter:
     def __init__(self, path: Path, context: Context) -> None:
         self.path, self.places, self._context = path, Places.of(path), context
         self._lock = Lock(self.places.lock)
+        self._kept: tuple[Holder, int, Control] | None = None
 
     def perform(self, operation: str, arguments: Mapping[str, Any]) -> Any:
         """One operation of producer/ledger/operations.py, committed when this returns. Raises ProducerError."""
@@ -47,17 +48,28 @@ class Submitter:
             if self._lock.acquire(self._me()):
                 return self._write(lambda store: perform(store, operation, arguments, self._context))
             holder = self._lock.holder()
-            if holder and holder.kind == "supervisor" and (control := self._control()):
+            if holder and holder.kind == "supervisor" and (control := self._control(holder)):
                 return self._ask(control, holder, operation, arguments)
             if time.monotonic() > deadline:
                 raise LedgerBusy(f"{self.path} is busy: {holder or 'another writer'} holds it")
             time.sleep(0.005)
 
-    def _control(self) -> Control | None:
+    def close(self) -> None:
+        """Give up the connection to the supervisor, if there is one."""
+        if self._kept and self._kept[1] == os.getpid():
+            self._kept[2].close()
+        self._kept = None
+
+    def _control(self, holder: Holder) -> Control | None:
+        """The connection to this supervisor: kept, for its handshake costs more than a question."""
+        if self._kept and self._kept[:2] == (holder, os.getpid()):
+            return self._kept[2]
+        self.close()
         try:
-            return Control(self.places)
+            self._kept = (holder, os.getpid(), Control(self.places))
         except WireError:
             return None  # the first supervisor of this ledger is just making the keys
+        return self._kept[2]
 
     def _ask(self, control: Control, holder: Holder, operation: str, arguments: Mapping[str, Any]) -> Any:
         packed, file = self._packed(arguments)
@@ -67,11 +79,11 @@ class Submitter:
         except WireError as error:
             raise InvalidTask(f"{operation}: {error}") from None
         except NoSupervisor:
+            self.close()
             if self._lock.holder() == holder:
                 raise LedgerBusy(f"{self.path}: {holder} holds the ledger and does not answer") from None
             raise Unanswered(f"{self.path}: {holder} went away: look whether {operation} was done") from None
         finally:
-            control.close()
             if file:
                 file.unlink(missing_ok=True)
         if not reply.ok:

@@ -9,10 +9,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,10 +25,10 @@ from producer.supervisor.caps import Caps
 from producer.supervisor.kernel import Child, Kernel, spawn
 from producer.supervisor.workers import KEPT_VARIABLES
 from producer.version import __version__
+from producer.wire import tokens
 from producer.wire.auth import GATEWAY, Peer
 from producer.wire.messages import Booked, Close, GatewayHello, Metered, Open, Reply, Reserve, Welcome
 
-SECRET = "gateway.secret"
 RESTART_AFTER = 1.0
 CREDENTIALS = ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_AUTH_TOKEN")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
@@ -66,7 +63,7 @@ class Gateway:
         self._child: Child | None = None
         self._restart_at = 0.0
         self._waiting: dict[str, Wanted] = {}
-        self._secret = self._load_secret() if metered else b""
+        self._secret = tokens.secret(kernel.places) if metered else b""
 
     # ---- the process
 
@@ -127,17 +124,9 @@ class Gateway:
         except psutil.Error:
             return False
 
-    def _load_secret(self) -> bytes:
-        path = self._kernel.places.keys / SECRET
-        if not path.exists():
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
-                file.write(os.urandom(32))
-        return path.read_bytes()
-
     def token(self, attempt: str) -> str:
         """The key by which the gateway knows an attempt's requests."""
-        mac = hmac.new(self._secret, attempt.encode(), hashlib.sha256).hexdigest()[:32]
-        return f"ap-{attempt}-{mac}"
+        return tokens.mint(self._secret, attempt)
 
     # ---- attempts
 

@@ -328,6 +328,8 @@ class Loop:
         deadline = kernel.monotonic() + 2.0
         while any(self._workers.alive(w) for w in self._workers.by_id.values()) and kernel.monotonic() < deadline:
             kernel.server.wait(0.02)
+            for _ in kernel.server.receive():
+                pass  # last words; what matters of them is in an outbox
         for worker in list(self._workers.by_id.values()):
             survivors += self._workers.end_tree(worker, 0.0)
         self._gateway.stop()
