@@ -31,6 +31,11 @@ def markdown(text: object, longest: int | None = None) -> str:
     return _MARKUP.sub(r"\\\1", one_line(text, longest))
 
 
+def many(number: int, word: str) -> str:
+    """`1 task`, `2 tasks`."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
 def _escape(found: re.Match[str]) -> str:
     code = ord(found.group())
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

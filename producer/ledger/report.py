@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from producer.core.money import MicroUSD
+from producer.core.text import many
 from producer.errors import UsageError
 from producer.ids import from_iso, iso, utc_date
 from producer.killswitch import SwitchState
@@ -191,7 +192,8 @@ def _blocked(reader: Reader) -> Listing:
     """Tasks that wait for one that will not be done unless a person acts."""
     counts = reader.rows(f"SELECT t.agent_owner, count(DISTINCT t.id) {_STUCK} GROUP BY t.agent_owner")
     rows = reader.rows(
-        "SELECT t.id, t.agent_owner, t.title, t.cost_micros, 'needs ' || group_concat(needed.id || ' is ' || needed.status, ', ')"
+        "SELECT t.id, t.agent_owner, t.title, t.cost_micros,"
+        " 'needs ' || group_concat(needed.id || ' is ' || needed.status, ', ')"
         f" {_STUCK} GROUP BY t.id ORDER BY t.priority, t.seq LIMIT ?",
         LISTED,
     )
@@ -270,7 +272,7 @@ def _actions(reader: Reader, action: str, since: str, until: str, key: str = "ro
 
 
 def _guards(reader: Reader, since: str, until: str) -> tuple[tuple[str, str], ...]:
-    """Runaway guards that agents ran into: role and what they were told."""
+    """Runaway guards that agents ran into: role and what they were told, or why a run or a task was stopped."""
     rows = reader.rows(
         "SELECT CAST(body AS TEXT) ->> '$.actor', coalesce(CAST(body AS TEXT) ->> '$.detail.reason',"
         " CAST(body AS TEXT) ->> '$.detail.error', '') FROM audit WHERE action = 'tool_refused'"
@@ -278,7 +280,18 @@ def _guards(reader: Reader, since: str, until: str) -> tuple[tuple[str, str], ..
         " AND CAST(body AS TEXT) ->> '$.at' BETWEEN ? AND ? ORDER BY seq DESC LIMIT ?",
         since, until, LISTED,
     )  # fmt: skip
-    return tuple((str(role), str(text)) for role, text in rows)
+    stopped = reader.rows(
+        "SELECT role, error || ': ' || t.title FROM attempts AS a JOIN tasks AS t ON t.id = task_id"
+        " WHERE (error LIKE 'made no progress for %' OR error LIKE 'ran longer than %')"
+        " AND a.finished_at BETWEEN ? AND ? ORDER BY a.finished_at DESC LIMIT ?",
+        since, until, LISTED,
+    )  # fmt: skip
+    spent = reader.rows(
+        "SELECT agent_owner, escalation_reason FROM tasks WHERE status = 'escalated' AND finished_at BETWEEN ? AND ?"
+        " AND escalation_reason LIKE '%has spent its own budget%' ORDER BY seq DESC LIMIT ?",
+        since, until, LISTED,
+    )  # fmt: skip
+    return tuple((str(role), str(text)) for role, text in (*rows, *stopped, *spent)[:LISTED])
 
 
 def _anomalies(
@@ -290,30 +303,30 @@ def _anomalies(
     runs = standing.running(reader)
     long = [run for run in runs if now - from_iso(run["since"]) > LONG_RUN]
     if runs:
-        found.append(f"{len(runs)} tasks were in progress at report time, {len(long)} of them for more than an hour")
+        found.append(f"in progress at report time: {many(len(runs), 'task')}, {len(long)} for more than an hour")
     if total.mark:
         share = f"{100 * total.spent // max(1, caps.ceiling)} % of the project's ceiling is spent"
         found.append(f"{share} ({total.mark})")
     for outcome, number in _outcomes(reader, since, until).items():
-        found.append(f"{number} attempts ended as {outcome}")
+        found.append(f"{many(number, 'attempt')} ended as {outcome}")
     inexact = reader.rows("SELECT count(*) FROM meter WHERE exact = 0 AND at BETWEEN ? AND ?", since, until)[0][0]
     if inexact:
-        found.append(f"{inexact} costs are upper bounds: the responses were cut before their usage was known")
+        found.append(f"upper bounds: {many(inexact, 'cost')}, whose responses were cut before their usage was known")
     for action, words in _NOTABLE.items():
         number = sum(_actions(reader, action, since, until).values())
         if number:
-            found.append(words.format(number))
+            found.append(f"{words}: {many(number, 'time')}")
     return found
 
 
 _NOTABLE = {
-    "kill_switch_armed_by_producer": "the kill switch armed itself {} times",
-    "budget_breach": "a cap was passed {} times",
-    "role_failed": "a role was parked {} times because its workers kept dying",
-    "stale_result": "{} results came too late and were dropped",
-    "survivors": "{} times a process outlived its attempt",
-    "forged_result": "{} results came from a worker that they did not belong to",
-    "worker_exited": "{} worker processes ended on their own",
+    "kill_switch_armed_by_producer": "the kill switch armed itself",
+    "budget_breach": "a cap was passed",
+    "role_failed": "a role was parked because its workers kept dying",
+    "worker_exited": "a worker process ended on its own",
+    "stale_result": "a result came too late and was dropped",
+    "forged_result": "a worker sent a result that was not its own",
+    "survivors": "a process outlived its attempt",
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from producer.core.money import format_usd
-from producer.core.text import markdown
+from producer.core.text import many, markdown
 from producer.ledger.report import Entry, Listing, Report, Spend
 
 MONEY = frozenset({"cost", "spent", "held", "cap"})
@@ -60,7 +60,9 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _spend(report)
     yield from _assets(report)
     if report.usage_limits:
-        yield from _section("Usage limits met", [f"{markdown(r)}: {n} times" for r, n in report.usage_limits.items()])
+        yield from _section(
+            "Usage limits met", [f"{markdown(r)}: {many(n, 'time')}" for r, n in report.usage_limits.items()]
+        )
     if report.drift:
         yield from _section("Pricing drift (computed against reported cost)", [_drift(*row) for row in report.drift])
     if report.guards:
@@ -112,7 +114,7 @@ def _blocked(report: Report) -> Iterator[str]:
     roles = [f"Role {markdown(role)} is {state}: {markdown(why, LONGEST)}" for role, state, why in report.held_roles]
     if not roles and not report.blocked.total:
         return
-    yield from _section(f"Blocked ({report.blocked.total} tasks)", roles)
+    yield from _section(f"Blocked ({many(report.blocked.total, 'task')})", roles)
     yield from (f"- {_entry(entry)}" for entry in report.blocked.entries)
     if (left := report.blocked.total - len(report.blocked.entries)) > 0:
         yield f"- and {left} more"

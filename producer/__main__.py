@@ -1,0 +1,5 @@
+"""`python -m producer`: the command line."""
+
+from producer.cli import main
+
+main()

@@ -1,0 +1,215 @@
+"""What `producerctl doctor` looks at. Each check says ok, warn or fail, what it found, and how to mend it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from producer import killswitch, pricing
+from producer.cli.app import App
+from producer.core.text import one_line
+from producer.errors import AuthError, LedgerUnusable, PathTooLong, ProducerError, UnknownModel
+
+GIB = 1 << 30
+Status = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's. ``mend`` says what to do, where something is to be done."""
+
+    name: str
+    status: Status
+    detail: str
+    mend: str = ""
+
+
+def machine() -> Iterator[Finding]:
+    """What has nothing to do with a project."""
+    found = ".".join(str(part) for part in sys.version_info[:3])
+    yield Finding("python", "ok" if sys.version_info >= (3, 11) else "fail", found, "install Python 3.11 or newer")
+    yield _claude()
+    yield _containment()
+    for tool, why in (("bwrap", "the sandbox of roles"), ("git", "workspaces and diffs")):
+        where = shutil.which(tool)
+        mend = f"install {'bubblewrap' if tool == 'bwrap' else tool}"
+        yield Finding(tool, "ok", where) if where else Finding(tool, "warn", f"not found: {why} needs it", mend)
+
+
+def project(app: App) -> Iterator[Finding]:
+    """What a valid configuration makes it possible to look at."""
+    for check in (_prompts, _auth, _models, _prices, _places, _ledger, _supervisor, _switch, _sandbox, _disk):
+        yield from _guarded(check, app)
+
+
+def configuration(app: App) -> Iterator[Finding]:
+    """Whether there is a usable producer.yaml. Raises ConfigError."""
+    from producer.config.warnings import warnings
+
+    roles = ", ".join(app.config.roles) or "none"
+    yield Finding("config", "ok", f"{app.config.source}; roles: {roles}")
+    for line in warnings(app.config):
+        where, _, what = line.partition(": ")
+        yield Finding("config", "warn", f"{where}: {what}", "see docs/configuration.md")
+
+
+def _guarded(check: Callable[[App], Iterator[Finding]], app: App) -> Iterator[Finding]:
+    try:
+        yield from check(app)
+    except ProducerError as error:
+        yield Finding(check.__name__.strip("_"), "fail", str(error))
+
+
+def _claude() -> Finding:
+    from producer.cli.init import find_claude
+
+    path = find_claude()
+    if path is None:
+        return Finding("claude", "fail", "no claude CLI on PATH or in claude-agent-sdk", "pip install claude-agent-sdk")
+    env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    try:
+        asked = subprocess.run(
+            [str(path), "--version"], capture_output=True, text=True, errors="replace", timeout=20, env=env, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding("claude", "fail", f"{path} does not start: {error}", "reinstall claude-agent-sdk")
+    if asked.returncode:
+        return Finding("claude", "fail", f"{path}: {one_line(asked.stderr, 200)}", "reinstall claude-agent-sdk")
+    return Finding("claude", "ok", f"{one_line(asked.stdout, 80)}, {path}")
+
+
+def _containment() -> Finding:
+    from producer.workers.isolation import Containment, containment
+
+    kind = containment()
+    if kind is Containment.PLAIN:
+        return Finding(
+            "containment", "warn", "agents are found by their marks alone", "install util-linux (setpriv, unshare)"
+        )
+    return Finding("containment", "ok", f"agents' processes are held by: {kind.value}")
+
+
+def _prompts(app: App) -> Iterator[Finding]:
+    paths = [app.config.prompt_path(role) for role in app.config.roles]
+    yield Finding("prompts", "ok", f"{sum(path is not None for path in paths)} of {len(paths)} roles have one")
+
+
+def _auth(app: App) -> Iterator[Finding]:
+    from producer.config import project_env
+    from producer.supervisor import RunOptions
+    from producer.supervisor.auth import decide
+
+    mend = "put ANTHROPIC_API_KEY=... into the project's .env, or run with --rehearse"
+    try:
+        auth = decide(app.config, RunOptions(), project_env(app.config))
+    except AuthError as error:
+        yield Finding("auth", "fail", str(error), mend)
+        return
+    way = (
+        "the gateway meters and caps every request" if auth.metered else "no gateway: spending is what the SDK reports"
+    )
+    yield Finding(
+        "auth", "warn" if auth.warning else "ok", f"{auth.mode}; {auth.warning or way}", mend if auth.warning else ""
+    )
+
+
+def _models(app: App) -> Iterator[Finding]:
+    from producer.cli.pricing import project_table
+
+    prices = pricing.build(project_table(app))
+    for model in sorted({app.config.model_of(role) for role in app.config.roles}):
+        try:
+            prices.lookup(model)
+        except UnknownModel as error:
+            yield Finding("models", "fail", str(error), f"add it under pricing: in {app.config.source}")
+        else:
+            yield Finding("models", "ok", f"{model} has a price")
+
+
+def _prices(app: App) -> Iterator[Finding]:
+    from producer.cli.pricing import project_table
+
+    days = pricing.age_days(project_table(app), datetime.now(UTC).date())
+    stale = days > pricing.STALE_AFTER_DAYS
+    yield Finding("pricing", "warn" if stale else "ok", f"the price table is {max(0, days)} days old",
+                  "producerctl pricing update" if stale else "")  # fmt: skip
+
+
+def _places(app: App) -> Iterator[Finding]:
+    try:
+        places = app.places
+    except PathTooLong as error:
+        yield Finding("sockets", "fail", str(error), "set XDG_RUNTIME_DIR to a shorter directory")
+        return
+    yield Finding("sockets", "ok", f"{places.runtime}")
+    for path in (places.state, places.runtime):
+        if not path.exists():
+            yield Finding("private directories", "ok", f"{path} is made by the first run")
+            continue
+        found = path.stat()
+        private = stat.S_IMODE(found.st_mode) & 0o077 == 0 and found.st_uid == os.getuid()
+        detail = f"{path} has mode {stat.S_IMODE(found.st_mode):04o}, owner {found.st_uid}"
+        yield (
+            Finding("private directories", "ok", detail)
+            if private
+            else Finding("private directories", "fail", detail, f"chown {os.getuid()} {path}; chmod 700 {path}")
+        )
+
+
+def _ledger(app: App) -> Iterator[Finding]:
+    if not app.config.ledger_db.exists():
+        yield Finding("ledger", "ok", f"{app.config.ledger_db} is made by the first run or task")
+        return
+    try:
+        with app.reader() as reader:
+            counts = reader.counts()
+    except LedgerUnusable as error:
+        yield Finding("ledger", "fail", str(error), "producerctl migrate, or name another with ledger_db")
+        return
+    yield Finding("ledger", "ok", f"{app.config.ledger_db}: {sum(counts.values())} tasks")
+    if counts["escalated"]:
+        yield Finding(
+            "escalations", "warn", f"{counts['escalated']} wait for you", "producerctl task list --status escalated"
+        )
+
+
+def _supervisor(app: App) -> Iterator[Finding]:
+    holder = app.supervisor()
+    if holder is None:
+        yield Finding("supervisor", "ok", "none is running")
+        return
+    try:
+        app.ask("status", 5.0)
+        yield Finding("supervisor", "ok", f"{holder}, {holder.version}")
+    except ProducerError as error:
+        yield Finding("supervisor", "fail", str(error), "look at its log; `producerctl kill --now` works without it")
+
+
+def _switch(app: App) -> Iterator[Finding]:
+    switch = killswitch.read(app.config.kill_switch)
+    if switch.armed:
+        yield Finding("kill switch", "warn", f"armed: {switch.reason or 'no reason given'}", "producerctl resume")
+    else:
+        yield Finding("kill switch", "ok", "disarmed")
+
+
+def _sandbox(app: App) -> Iterator[Finding]:
+    for name, role in app.config.roles.items():
+        if role.sandbox == "none":
+            detail = f"role {name} has sandbox: none: what it runs may do what you may do"
+            yield Finding("sandbox", "warn", detail, "remove the line")
+
+
+def _disk(app: App) -> Iterator[Finding]:
+    place = next(path for path in (app.config.ledger_db, *app.config.ledger_db.parents) if path.exists())
+    free = shutil.disk_usage(Path(place)).free
+    status: Status = "fail" if free < GIB // 10 else "warn" if free < GIB else "ok"
+    yield Finding("disk", status, f"{free / GIB:.1f} GiB free at {place}", "make room" if status != "ok" else "")

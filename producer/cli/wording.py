@@ -1,0 +1,126 @@
+"""What happened, in words: one line for an event of the supervisor's, an audit row or a piece of a transcript.
+
+All three have one shape, the Event of producer/wire/messages.py: a moment, a kind, whose it is, and data.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from producer.core.money import format_usd
+from producer.core.text import one_line
+from producer.ids import from_iso
+from producer.wire.messages import Event
+
+LONGEST = 160
+TITLE = 40
+MAIN_ARGUMENT = (
+    "file_path",
+    "path",
+    "command",
+    "pattern",
+    "url",
+    "query",
+    "title",
+    "decision_text",
+    "reason",
+    "prompt",
+)
+_TICK = {True: "ok", False: "FAILED"}
+
+
+def of_audit(row: Mapping[str, Any]) -> Event:
+    """An audit row (of Reader.audit_tail) as an event."""
+    detail = {**row.get("detail", {}), "cost_micros": row.get("cost_micros", 0)}
+    return Event(
+        at=from_iso(row["at"]), kind=row["action"], role=row["actor"], task=row.get("task"),
+        attempt=row.get("attempt"), data=detail,
+    )  # fmt: skip
+
+
+def line(event: Event, title: Callable[[str], str] | None = None) -> str:
+    """One line: time, who, which task (by its ``title``; left out where the reader knows it), what."""
+    clock = time.strftime("%H:%M:%S", time.localtime(event.at))
+    task = f"{one_line(title(event.task), TITLE)}: " if title and event.task else ""
+    return f"{clock}  {one_line(event.role or '-'):<10} {task}{words(event)}"
+
+
+def words(event: Event, longest: int = LONGEST) -> str:
+    """What happened."""
+    say = _WORDS.get(event.kind)
+    return one_line(say(event.data) if say else _plain(event.kind, event.data), longest)
+
+
+def call(data: Mapping[str, Any]) -> str:
+    """A tool call: the tool and the argument that says most."""
+    name = _tool(data)
+    given = data.get("input")
+    if not isinstance(given, Mapping) or not given:
+        return name
+    main = next((given[key] for key in MAIN_ARGUMENT if key in given), None)
+    return f"{name} {main if main is not None else next(iter(given.values()))}"
+
+
+def _tool(data: Mapping[str, Any]) -> str:
+    """The tool's name; of an MCP server's tool the last part says enough."""
+    return str(data.get("name") or data.get("tool") or "tool").rpartition("__")[2]
+
+
+def _result(data: Mapping[str, Any]) -> str:
+    ok = bool(data.get("ok"))
+    seconds = data.get("seconds")
+    took = f" in {seconds:.1f} s" if isinstance(seconds, (int, float)) else ""
+    return f"{_tool(data)} {_TICK[ok]}{took}{'' if ok else ': ' + str(data.get('summary', ''))}"
+
+
+def _usage(data: Mapping[str, Any]) -> str:
+    cached = f" ({data['cache_read_tokens']} cached)" if data.get("cache_read_tokens") else ""
+    return f"{data.get('input_tokens', 0)} tokens in{cached}, {data.get('output_tokens', 0)} out"
+
+
+def _retry(data: Mapping[str, Any]) -> str:
+    wait = data.get("delay_seconds")
+    return f"the model API said {data.get('status') or '?'}: {data.get('error', '')}; again in {wait} s"
+
+
+def _failed(data: Mapping[str, Any]) -> str:
+    after = {"pending": "will be tried again", "escalated": "given up"}.get(str(data.get("status")), "")
+    return f"{data.get('outcome', 'failed')}: {data.get('error') or 'no reason'}{'; ' + after if after else ''}"
+
+
+def _plain(kind: str, data: Mapping[str, Any]) -> str:
+    pairs = [
+        f"{key}={value}" for key, value in data.items() if value not in (None, "", [], {}) and key != "cost_micros"
+    ]
+    return " ".join([kind.replace("_", " "), *pairs])
+
+
+_WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "progress.text": lambda data: f"says: {data.get('text', '')}",
+    "progress.tool_call": call,
+    "progress.tool_result": _result,
+    "progress.usage": _usage,
+    "progress.retry": _retry,
+    "progress.note": lambda data: str(data.get("text", "")),
+    "prompt": lambda data: f"is told: {data.get('text', '')}",
+    "attempt.started": lambda data: "resumes its session" if data.get("resumed") else "begins",
+    "dispatch": lambda data: f"attempt {data.get('number')} on {data.get('model')}",
+    "cost": lambda data: f"cost ${format_usd(int(data.get('cost_micros') or 0))}",
+    "decision": lambda data: f"records a decision ({data.get('kind')})",
+    "asset": lambda data: f"records {data.get('path')} as {data.get('disposition')}",
+    "task_inserted": lambda data: f"files for {data.get('owner')}: {data.get('title')}",
+    "task_completed": lambda data: "done",
+    "task_failed": _failed,
+    "task_interrupted": lambda data: f"interrupted ({data.get('outcome')}): {data.get('error') or ''}",
+    "escalation": lambda data: f"ESCALATED: {data.get('reason')}",
+    "tool_call": call,
+    "worker_started": lambda data: f"worker started, pid {data.get('pid')}",
+    "producer_boot": lambda data: f"supervisor started, pid {data.get('pid')}",
+    "producer_boot_once": lambda data: f"supervisor started, pid {data.get('pid')}",
+    "kill_switch_armed": lambda data: f"KILL SWITCH ARMED: {data.get('reason')}",
+    "kill_switch_observed": lambda data: f"KILL SWITCH ARMED: {data.get('reason')}",
+    "stopped_now": lambda data: f"{data.get('stopped')} stopped, {data.get('survivors')} survivors",
+    "tool_refused": lambda data: f"{data.get('tool')} refused: {data.get('error')}",
+}
