@@ -6,7 +6,8 @@ project, in directories of mode 0700 that are found from the ledger's path alone
     state    $STATE_DIRECTORY (systemd), else $XDG_STATE_HOME/ai-producer, else ~/.local/state/ai-producer
     runtime  $RUNTIME_DIRECTORY (systemd), else $XDG_RUNTIME_DIR/ai-producer, else the state directory's `run`
 
-each with one directory a ledger, named after a hash of the ledger's real path. A variable with a relative path is
+each with one directory a ledger, named after a hash of the ledger's real path. Where a system service of this user has
+one (/var/lib/ai-producer, /run/ai-producer), that is it: so commands outside the service find it. A variable with a relative path is
 ignored, as the XDG specification says. A socket path may have 107 bytes; a runtime directory too deep for that is
 refused with the way out, and so is a directory that belongs to somebody else.
 """
@@ -25,6 +26,10 @@ MAX_SOCKET_PATH = 107
 LONGEST_SOCKET = "control"
 
 
+SYSTEM_STATE = Path("/var/lib/ai-producer")
+SYSTEM_RUNTIME = Path("/run/ai-producer")
+
+
 @dataclass(frozen=True)
 class Places:
     """The private directories of one ledger. Nothing is created until ``make`` is called."""
@@ -39,9 +44,9 @@ class Places:
         """The places of the ledger at this path. Raises PathTooLong where no socket would fit."""
         ledger = Path(ledger).resolve()
         key = hashlib.sha256(os.fsencode(ledger)).hexdigest()[:12]
-        state = _base(env, "STATE_DIRECTORY", "XDG_STATE_HOME")
-        state = state or Path(env.get("HOME", "/")) / ".local/state/ai-producer"
-        runtime = _base(env, "RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR") or state / "run"
+        state, runtime = _bases(env)
+        if _is_ours(SYSTEM_STATE / key):
+            state, runtime = SYSTEM_STATE, SYSTEM_RUNTIME
         places = cls(ledger, key, state / key, runtime / key)
         if len(os.fsencode(places.runtime / LONGEST_SOCKET)) > MAX_SOCKET_PATH:
             raise PathTooLong(places.runtime / LONGEST_SOCKET)
@@ -105,6 +110,19 @@ class Places:
     def address(self, socket: str) -> str:
         """The ipc address of one of the sockets tasks, results, control, events."""
         return f"ipc://{self.runtime / socket}"
+
+
+def _bases(env: Mapping[str, str]) -> tuple[Path, Path]:
+    state = _base(env, "STATE_DIRECTORY", "XDG_STATE_HOME")
+    state = state or Path(env.get("HOME", "/")) / ".local/state/ai-producer"
+    return state, _base(env, "RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR") or state / "run"
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return path.stat().st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def _base(env: Mapping[str, str], systemd: str, xdg: str) -> Path | None:
