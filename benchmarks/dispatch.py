@@ -2,8 +2,8 @@
 
     python benchmarks/dispatch.py [--tasks 5000] [--inserts 200]
 
-Everything is real: the supervisor and two worker processes over CURVE sockets, a ledger with synchronous=FULL, three audit
-rows for each task (dispatch, cost, task_completed), holds and bookings. The work itself is the echo invoker's: nothing.
+Everything is real: the supervisor and two worker processes over CURVE sockets, a ledger with synchronous=FULL, three
+audit rows for each task (dispatch, cost, task_completed), holds and bookings. The work is the echo invoker's: nothing.
 
 Throughput is given beside what bare SQLite does on the same disk in the same run, so that a figure means something on
 another machine: durable single-row transactions a second, and the same batched by 64. Latency is from the call of
@@ -36,7 +36,12 @@ project_name: benchmark
 budget:
   project_ceiling_usd: 1000000
   agents:
-    work: {{daily_cap_usd: 1000000, allowed_tools: [], dispatch_reservation_usd: 0.01, workers: {workers}, prefetch: {prefetch}}}
+    work:
+      daily_cap_usd: 1000000
+      dispatch_reservation_usd: 0.01
+      allowed_tools: []
+      workers: {workers}
+      prefetch: {prefetch}
 """
 
 
@@ -129,6 +134,7 @@ def bare_sqlite(path: Path, transactions: int, batch: int) -> float:
 
 
 def main() -> None:
+    """Measure, and print the four figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=5000)
     parser.add_argument("--inserts", type=int, default=200)

@@ -109,6 +109,12 @@ class PricingError(ProducerError):
     exit_code = 2
 
 
+class PricingRefused(PricingError):
+    """An answer to `pricing update` that may not be taken, or that did not come. Nothing was changed."""
+
+    exit_code = 1
+
+
 class KillSwitchArmed(ProducerError):
     """The kill switch forbids the operation."""
 

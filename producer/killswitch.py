@@ -4,12 +4,14 @@
 2. It fails closed: a file that cannot be read, a directory or a dangling link in its place, are armed.
 3. A first line `now` also cuts what runs: open model streams and attempts, not only the intake.
 4. `NAME.reason` beside it holds `TIME: why`. It only explains; it never decides.
-5. Arming writes a new file and renames it, reason first, so that no reader meets half a switch.
+5. Arming writes a new file and renames it, reason first, so that no reader meets half a switch. On a full disk it
+   makes do with an empty file, which arms as well.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +56,14 @@ def arm(path: Path | str, reason: str, now: bool = False) -> None:
     """Arm the switch; ``now`` also cuts what runs. Raises OSError where the file cannot be written."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(reason_path(path), f"{utc_iso_now()}: {' '.join(reason.split())}\n")
-    _replace(path, "now\n" if now else "1\n")
+    with suppress(OSError):
+        _replace(reason_path(path), f"{utc_iso_now()}: {' '.join(reason.split())}\n")
+    try:
+        _replace(path, "now\n" if now else "1\n")
+    except OSError as problem:
+        if isinstance(problem, IsADirectoryError):
+            raise
+        _empty(path, b"now\n" if now else b"")
 
 
 def disarm(path: Path | str) -> None:
@@ -99,6 +107,16 @@ def _reason(path: Path) -> tuple[float | None, str | None]:
         return (from_iso(written), why) if separator else (None, text or None)
     except ValueError:
         return None, text or None
+
+
+def _empty(path: Path, content: bytes) -> None:
+    """Empty the file, which needs no room and arms; then write what fits."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with suppress(OSError):
+            os.write(descriptor, content)
+    finally:
+        os.close(descriptor)
 
 
 def _replace(path: Path, content: str) -> None:

@@ -7,9 +7,9 @@ project, in directories of mode 0700 that are found from the ledger's path alone
     runtime  $RUNTIME_DIRECTORY (systemd), else $XDG_RUNTIME_DIR/ai-producer, else the state directory's `run`
 
 each with one directory a ledger, named after a hash of the ledger's real path. Where a system service of this user has
-one (/var/lib/ai-producer, /run/ai-producer), that is it: so commands outside the service find it. A variable with a relative path is
-ignored, as the XDG specification says. A socket path may have 107 bytes; a runtime directory too deep for that is
-refused with the way out, and so is a directory that belongs to somebody else.
+one (/var/lib/ai-producer, /run/ai-producer), that is it: so commands outside the service find it. A variable with a
+relative path is ignored, as the XDG specification says. A socket path may have 107 bytes; a runtime directory too deep
+for that is refused with the way out, and so is a directory that belongs to somebody else.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@
 3. Rates are US dollars a million tokens, read as decimal text, so that they are exact.
 4. The 0.3.x shape is accepted: a row without a 1-hour rate is priced at twice its input rate, as published ones are.
 5. A table older than 90 days is stale: it still prices, and a human is told.
+6. Whoever runs on reads the files again when they change; a file that has become bad changes nothing.
 """
 
 from __future__ import annotations
@@ -57,11 +58,45 @@ def merged(project_file: Path | None = None, overrides: Mapping[str, Any] | None
     table = bundled()
     if project_file is not None and project_file.exists():
         own = parse(_read(project_file), str(project_file))
-        table = {**table, **own, "models": _over(table["models"], own["models"])}
+        table = {**table, **own, "models": over(table["models"], own["models"])}
     if overrides:
         build({**table, "models": dict(overrides)}, "producer.yaml: pricing")
-        table = {**table, "models": _over(table["models"], overrides)}
+        table = {**table, "models": over(table["models"], overrides)}
     return table
+
+
+class Watched:
+    """The prices in force while their files may change. ``overrides``: rows, or a JSON file of rows."""
+
+    def __init__(self, project_file: Path, overrides: Mapping[str, Any] | Path | None = None) -> None:
+        self._project_file, self._overrides = project_file, overrides
+        self._seen: object = None
+        self._table: PriceTable | None = None
+
+    def table(self) -> PriceTable:
+        """The prices now; a table that is not the one before where something changed. Raises PricingError at first."""
+        seen = [_signature(path) for path in (self._project_file, self._overrides) if isinstance(path, Path)]
+        if self._table is not None and seen == self._seen:
+            return self._table
+        self._seen = seen
+        try:
+            rows = rows_in(self._overrides) if isinstance(self._overrides, Path) else self._overrides
+            self._table = load(self._project_file, rows)
+        except PricingError:
+            if self._table is None:
+                raise
+        return self._table
+
+
+def rows_in(path: Path) -> dict[str, Any]:
+    """The rows in a file, not yet looked at. Raises PricingError."""
+    try:
+        rows = json.loads(_read(path), parse_float=Decimal, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise PricingError(f"{path}: not JSON: {error}") from None
+    if not isinstance(rows, dict):
+        raise PricingError(f"{path}: must be a JSON object")
+    return rows
 
 
 def parse(text: str, source: str) -> dict[str, Any]:
@@ -99,7 +134,15 @@ def is_stale(table: Mapping[str, Any], today: date) -> bool:
     return age_days(table, today) > STALE_AFTER_DAYS
 
 
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def stale_note(table: Mapping[str, Any], today: date) -> str | None:
+    """What to tell a human about a stale table; None where it is fresh. Raises PricingError."""
+    days = age_days(table, today)
+    if days <= STALE_AFTER_DAYS:
+        return None
+    return f"The price table is {days} days old: run `producerctl pricing update`"
+
+
+def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Rows of ``above`` win with all their rates; what they do not say of names, tiers and fast mode stays."""
     rows = dict(below)
     for name, row in above.items():
@@ -201,6 +244,14 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
         raise PricingError(f"{path}: cannot be read: {error}") from None
+
+
+def _signature(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _no_constant(name: str) -> None:

@@ -1,8 +1,8 @@
 """Finds and ends every process that belongs to something, and counts what is left.
 
-1. A process belongs when it descends from the family's root, or when its environment holds one of the family's
-   entries (`NAME=value`). Neither is enough alone: a double fork loses the ancestry unless a subreaper collects the
-   orphans, and a cleared environment loses the entry.
+1. A process belongs when its environment holds one of the family's entries (`NAME=value`), or when it descends from
+   such a process or from the family's root. Neither is enough alone: a double fork loses the ancestry unless a
+   subreaper collects the orphans, and a cleared environment loses the entry.
 2. The ladder is TERM, a grace, then KILL. The first process of a PID namespace is killed first: the kernel then ends
    all that is in there. The rest is frozen with STOP until nothing new turns up, and then killed: one by one, a tree
    that forks outruns its killer; frozen, it cannot fork. Outside a namespace a bomb that doubles faster than /proc can
@@ -173,7 +173,9 @@ def _members(family: Family) -> list[Proc]:
     if family.entries:
         wanted = {os.fsencode(entry) for entry in family.entries}
         others = table.keys() - pids - spared
-        pids.update(pid for pid in others if not wanted.isdisjoint(_environ(pid).split(b"\0")))
+        for pid in others:
+            if not wanted.isdisjoint(_environ(pid).split(b"\0")):
+                pids.update((pid, *_below(pid, children)))
     return [Proc(pid, table[pid][1]) for pid in pids - spared if table[pid][2] not in DEAD]
 
 

@@ -44,7 +44,10 @@ def verify(app: App, head_file: Path | None, as_json: bool) -> int:
     if as_json:
         screen.show_json(asdict(verdict))
     elif verdict.ok:
-        screen.say(f"ok: {verdict.rows} rows, head {verdict.head}")
+        old = f" and {verdict.rows_0_3} of 0.3" if verdict.rows_0_3 else ""
+        screen.say(f"ok: {verdict.rows} rows{old}, head {verdict.head}")
+        if verdict.note:
+            screen.warn(verdict.note)
     else:
         screen.say(f"NOT OK: {verdict.problem} (whole up to row {verdict.rows})", "bold red")
     return 0 if verdict.ok else 1

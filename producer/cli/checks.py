@@ -17,6 +17,7 @@ from producer import killswitch, pricing
 from producer.cli.app import App
 from producer.core.text import one_line
 from producer.errors import AuthError, LedgerUnusable, PathTooLong, ProducerError, UnknownModel
+from producer.ids import iso
 
 GIB = 1 << 30
 Status = Literal["ok", "warn", "fail"]
@@ -114,11 +115,42 @@ def _auth(app: App) -> Iterator[Finding]:
         yield Finding("auth", "fail", str(error), mend)
         return
     way = (
-        "the gateway meters and caps every request" if auth.metered else "no gateway: spending is what the SDK reports"
+        f"the gateway meters and caps every request; {auth.source}"
+        if auth.metered
+        else "no gateway: spending is what the SDK reports"
     )
     yield Finding(
         "auth", "warn" if auth.warning else "ok", f"{auth.mode}; {auth.warning or way}", mend if auth.warning else ""
     )
+    yield from _login(auth.login)
+    yield from _auth_in_force(app, auth.mode)
+
+
+def _login(file: Path | None) -> Iterator[Finding]:
+    from producer import login
+
+    if file is None:
+        return
+    expires = login.read(file).expires
+    when = f"the login of claude is good until {iso(expires)}" if expires else "the login of claude says no end"
+    yield Finding(
+        "login", "warn", f"{when}; only `claude` renews it, agents and gateway never do",
+        "for fleets: `claude setup-token`, then CLAUDE_CODE_OAUTH_TOKEN",
+    )  # fmt: skip
+
+
+def _auth_in_force(app: App, mode: str) -> Iterator[Finding]:
+    """What the running supervisor works with, where that is not what it would be started with now."""
+    if app.supervisor() is None:
+        return
+    try:
+        found = app.ask("status", 5.0)
+    except ProducerError:
+        return  # told by the check of the supervisor
+    running, gateway = found.get("auth"), found.get("gateway")
+    way = f"gateway {gateway['url']}" if gateway else "no gateway"
+    same = running in (mode, "rehearsal", "none")
+    yield Finding("auth in force", "ok" if same else "warn", f"{running}, {way}", "" if same else "producerctl restart")
 
 
 def _models(app: App) -> Iterator[Finding]:

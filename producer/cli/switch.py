@@ -28,15 +28,21 @@ DEFAULT_REASON = "armed by hand"
 @click.command()
 @click.argument("reason", required=False, default=DEFAULT_REASON)
 @click.option("--now", is_flag=True, help="Stop what runs, too, and count what is left.")
+@click.option("--drill", is_flag=True, help="Rehearse `kill --now` on a scratch project; touches nothing of this one.")
+@click.option("--runs", default=10, show_default=True, type=click.IntRange(1, 1000), help="How often --drill does it.")
 @json_option
 @pass_app
-def kill(app: App, reason: str, now: bool, as_json: bool) -> int:
+def kill(app: App, reason: str, now: bool, drill: bool, runs: int, as_json: bool) -> int:
     """Arm the kill switch: everything halts until `resume`.
 
     No task is started and no model request leaves; --now also stops what runs and counts what is left.
 
     Example: producerctl kill "deploy in progress" --now
     """
+    if drill:
+        from producer.cli import drill as rehearsal
+
+        return rehearsal.drill(runs, as_json=as_json)
     try:
         switch = app.config.kill_switch
     except ConfigError as error:

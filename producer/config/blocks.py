@@ -75,6 +75,9 @@ class NotificationsConfig:
         text(f"{CLOCK}-{CLOCK}", "two times of day such as 22:00-07:00"),
         about("No pushes between these times (report.timezone), except those of priority max; they follow afterwards."),
     ] = None
+    dashboard_url: Annotated[
+        str | None, url(), about("Where a tap on a push leads: the address of the dashboard as your phone reaches it.")
+    ] = None
     events: Annotated[EventsConfig, Block, about("Which events are pushed.")] = field(default_factory=EventsConfig)
 
 

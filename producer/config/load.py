@@ -63,6 +63,7 @@ class ProducerConfig:
     failure_burst: BurstConfig = field(default_factory=BurstConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
     shutdown_grace_seconds: float = 10.0
+    orphan_seconds: float = 600.0
     pricing: dict[str, PriceRow] = field(default_factory=dict)
     source: Path | None = None
     sha256: str = ""

@@ -58,6 +58,11 @@ class Document:
     shutdown_grace_seconds: Annotated[
         float, number(0, 3600, "seconds"), about("On a stop, how long agents have before they are killed.")
     ] = 10.0
+    orphan_seconds: Annotated[
+        float,
+        number(10, DAY, "seconds"),
+        about("Without a supervisor, idle workers and the gateway leave after this time; what runs is finished first."),
+    ] = 600.0
     retention_days: Annotated[
         int | None, whole(1, 36_500, "days"), about("Finished tasks' transcripts are kept this long; null for ever.")
     ] = None

@@ -66,7 +66,9 @@ EnvValue = Annotated[str, text(longest=8192, empty=True)]
 class RetryConfig:
     """How often and when a failed task is tried again."""
 
-    max: Annotated[int, whole(0, 100), about("Retries after the first failure; then the task is escalated.")] = 3
+    max: Annotated[
+        int, whole(0, 100), about("Which failure escalates the task: 3 is three runs at most, 1 (or 0) is one.")
+    ] = 3
     base_seconds: Annotated[
         float, number(0, DAY, "seconds"), about("Longest wait before the first retry; doubled for each further one.")
     ] = 30.0

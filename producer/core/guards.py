@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from producer.core.idle import WAKEUP
 from producer.core.restart import recent
 from producer.errors import LimitReached
 
@@ -73,6 +74,12 @@ def check_pending(role: str, pending: int, limits: Limits) -> None:
             f"role {role} has {pending} tasks waiting and may have {limits.pending_per_role} "
             "(limits.pending_per_role): file no more for it until some are done"
         )
+
+
+def check_wakeup(lineage: Iterable[str]) -> None:
+    """``lineage``: the roles of the tasks that a task for the role `wakeup` would come from."""
+    if WAKEUP in lineage:
+        raise LimitReached("a wake-up files no wake-up: file the missing work for another role, or say that there is none")
 
 
 def check_title(title: str, limits: Limits) -> None:

@@ -1,9 +1,11 @@
 """The gateway as a process: `python -m producer.gateway --ledger PATH --kill-switch PATH [...]`.
 
-1. The real key is taken from ANTHROPIC_API_KEY (or CLAUDE_CODE_OAUTH_TOKEN) and out of the environment; the process is
-   not dumpable, so that another process of the same user can read neither its memory nor /proc/PID/environ.
+1. The real key is taken from ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN, CLAUDE_CODE_OAUTH_TOKEN) and out of the
+   environment, or read from Claude Code's login file; the process is not dumpable, so that another process of the same
+   user can read neither its memory nor /proc/PID/environ.
 2. One gateway a ledger (a lock says so), on a loopback port that a later one takes again: workers need not be told.
-3. It outlives the supervisor. It leaves on SIGTERM or SIGINT, when it is told to, or when for ten minutes there was no
+3. Prices that change on the disk are in force within a second; a table that has become bad changes nothing.
+4. It outlives the supervisor. It leaves on SIGTERM or SIGINT, when it is told to, or when for ten minutes there was no
    supervisor and nothing to do.
 """
 
@@ -13,14 +15,12 @@ import argparse
 import asyncio
 import ctypes
 import fcntl
-import json
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from producer.wire.messages import GatewayHello
 PR_SET_DUMPABLE = 4
 ORPHAN_SECONDS = 600.0
 SETTLE_SECONDS = 1.0
+PRICES_SECONDS = 0.5
 log = logging.getLogger("producer.gateway")
 
 
@@ -59,7 +60,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--rehearse", type=Path, metavar="SCRIPT", help="play this script instead of a real model")
     parser.add_argument("--bill", type=Path, metavar="FILE", help="where the scripted model writes its bill")
-    parser.add_argument("--prices", type=_rows, metavar="JSON", help="rows of pricing.json that win over it")
+    parser.add_argument("--prices", type=Path, metavar="FILE", help="rows of pricing.json that win over it, as JSON")
+    parser.add_argument("--login", type=Path, metavar="FILE", help="Claude Code's login, where no key is given")
     parser.add_argument("--record", action="store_true", help="keep every request and response")
     parser.add_argument("--orphan-seconds", type=float, default=ORPHAN_SECONDS)
     options = parser.parse_args(arguments)
@@ -70,19 +72,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def _rows(text: str) -> dict[str, Any]:
-    rows = json.loads(text, parse_float=Decimal)
-    if not isinstance(rows, dict):
-        raise ValueError("a JSON object is needed")
-    return rows
-
-
 async def run(options: argparse.Namespace, key: Key) -> None:
     """Serve until told to leave. Raises ProducerError where it cannot begin."""
     places = Places.of(options.ledger).make()
     lock = _only_one(places)
     leave = asyncio.Event()
     attempts = Attempts()
+    prices = pricing.Watched(places.state / "pricing.json", options.prices)
     ident, url = ids.new_id(), ""
     born = psutil.Process().create_time()
 
@@ -104,7 +100,7 @@ async def run(options: argparse.Namespace, key: Key) -> None:
         stack.push_async_callback(upstream.close)
         gateway = Gateway(
             upstream=upstream,
-            prices=pricing.load(places.state / "pricing.json", options.prices),
+            prices=prices.table(),
             attempts=attempts,
             journal=journal,
             supervisor=link,
@@ -119,7 +115,8 @@ async def run(options: argparse.Namespace, key: Key) -> None:
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, go, number.name)
-        background = asyncio.gather(link.run(recovered), gateway.watch_switch(), _orphan(link, attempts, options, go))
+        background = asyncio.gather(link.run(recovered), gateway.watch_switch(), _orphan(link, attempts, options, go),
+                                    _reprice(gateway, prices))  # fmt: skip
         stack.callback(background.cancel)
         sys.stdout.write(f"{url}\n")
         sys.stdout.flush()
@@ -140,6 +137,14 @@ async def _model(options: argparse.Namespace, key: Key, stack: AsyncExitStack) -
         return options.upstream, key
     model = rehearsal.load(options.rehearse, options.bill)
     return await stack.enter_async_context(serve.serving(model.app(), serve.listen())), Key()
+
+
+async def _reprice(gateway: Gateway, prices: pricing.Watched) -> None:
+    while True:
+        await asyncio.sleep(PRICES_SECONDS)
+        if (table := prices.table()) is not gateway.prices:
+            gateway.prices = table
+            log.info("the prices were read anew")
 
 
 async def _orphan(link: Link, attempts: Attempts, options: argparse.Namespace, go: Callable[[str], None]) -> None:
@@ -172,6 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
     key = Key.take(os.environ)
     os.umask(0o077)
     options = parse(arguments)
+    key = key if key != Key() else Key(login=options.login)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s gateway %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:

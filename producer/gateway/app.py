@@ -6,7 +6,9 @@
     GET, HEAD / and /health           alive
     anything else                     404
 
-Every route but the last two needs the token of an open attempt, and none passes an armed kill switch.
+Every route but the last two needs the token of an open attempt, and none passes an armed kill switch. While Claude
+Code's login is expired they are told to come back later, as by a usage limit: nothing is spent on tries, and what waits
+goes on once somebody has renewed it.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from producer.wire import tokens
 
 SWITCH_SECONDS = 0.1
 OPEN_SECONDS = 30.0
+LOGIN_SECONDS = 120.0  # until a task is tried again that found the login expired
 
 
 @dataclass
@@ -134,6 +137,9 @@ class Gateway:
         attempt = await self._opened(ident, receive) if ident else None
         if attempt is None:
             await exchange.refuse_closed(send)
+        elif problem := self.upstream.missing():
+            await exchange.refuse_login(send, problem, self.clock() + LOGIN_SECONDS)
+            attempt = None
         return attempt, raw
 
     async def _opened(self, ident: str, receive: Receive) -> Attempt | None:

@@ -5,7 +5,8 @@
 1. Three things end an exchange early: the client leaves, its attempt is closed, the kill switch is thrown. While it
    waits for money an armed switch is enough; once it has left, only one that says `now`.
 2. However it ends, ``settle`` runs exactly once, before the last byte, and what it books is decided in settle.py.
-3. Errors of the API pass through untouched, with their headers: the CLI knows what to do with them.
+3. Errors of the API pass through with their headers: the CLI knows what to do with them. Only the text of a usage
+   limit gets the time of its end (limits.py).
 4. A refusal of ours has a status that the CLI does not retry, and a text that begins with a marker for the worker.
 """
 
@@ -21,7 +22,7 @@ from starlette.types import Scope, Send
 
 from producer import ids, killswitch
 from producer.core.money import ZERO, MicroUSD
-from producer.gateway import asgi
+from producer.gateway import asgi, limits
 from producer.gateway.clamp import Plan
 from producer.gateway.grants import Attempt, Flow, Refused
 from producer.gateway.meter import Meter
@@ -150,6 +151,9 @@ class Exchange:
         self._keep(body)
         if response.status_code >= 300:
             self.left = Left.FAILED
+            if response.status_code in limits.LIMITED:
+                ends = limits.ends_at(response.headers, self.gateway.clock())
+                body = body if ends is None else limits.marked(body, ends)
         else:
             self.meter.whole(body)
         self.settle()
@@ -226,3 +230,9 @@ async def refuse_switch(send: Send, gateway: Gateway) -> None:
 async def refuse_closed(send: Send) -> None:
     """The answer to a token whose attempt is over, or was never opened."""
     await asgi.send_error(send, 403, "permission_error", "ai-producer:closed: no open attempt has this token")
+
+
+async def refuse_login(send: Send, problem: str, again: float) -> None:
+    """The answer while the login is expired: later. ``again`` is in epoch seconds; an hour makes the CLI give up."""
+    text = f"{problem} ({limits.MARKER}{again:.0f})"
+    await asgi.send_error(send, 429, "rate_limit_error", text, {"retry-after": "3600"})

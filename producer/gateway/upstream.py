@@ -1,6 +1,7 @@
 """The way to the model API, and the only place that knows the real key.
 
 1. The key comes from the environment once and is taken out of it; a client's own credentials are never passed on.
+   A login comes from Claude Code's file, which is read for every request: whoever uses `claude` renews it there.
 2. An OAuth token goes as a Bearer token with the beta header that the CLI would send with it.
 3. Redirects are not followed: a key goes where the operator said, and nowhere else.
 4. Responses come unpacked: the meter reads them, and loopback needs no compression.
@@ -9,13 +10,17 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 
+from producer import login
+from producer.errors import AuthError
 from producer.gateway.clamp import Plan
 
 OAUTH_BETA = "oauth-2025-04-20"
@@ -38,25 +43,44 @@ class Key:
 
     api_key: str | None = field(default=None, repr=False)
     oauth: str | None = field(default=None, repr=False)
+    bearer: str | None = field(default=None, repr=False)
+    login: Path | None = None
 
     @classmethod
     def take(cls, env: MutableMapping[str, str]) -> Key:
-        """The credential in an environment, which loses it. An API key wins, as in the CLI."""
-        api_key, oauth = env.pop("ANTHROPIC_API_KEY", None), env.pop("CLAUDE_CODE_OAUTH_TOKEN", None)
-        return cls(api_key or None, None if api_key else oauth or None)
+        """The credential in an environment, which loses them all. An API key wins, as in the CLI."""
+        names = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
+        api_key, bearer, oauth = (env.pop(name, None) or None for name in names)
+        if api_key:
+            return cls(api_key=api_key)
+        return cls(bearer=bearer, oauth=None if bearer else oauth)
+
+    def missing(self) -> str | None:
+        """Why there is no credential now, though there should be; None where all is well."""
+        try:
+            self._token()
+        except AuthError as error:
+            return str(error)
+        return None
 
     def onto(self, headers: Headers) -> Headers:
-        """The headers with the credential."""
+        """The headers with the credential. Raises AuthError where the login is of no use any more."""
         if self.api_key:
             return [*headers, (b"x-api-key", self.api_key.encode())]
-        if not self.oauth:
+        if self.bearer:
+            return [*headers, (b"authorization", f"Bearer {self.bearer}".encode())]
+        token = self._token()
+        if not token:
             return headers
         betas = b",".join(value for name, value in headers if name == b"anthropic-beta").split(b",")
         betas = [beta.strip() for beta in betas if beta.strip()]
         if OAUTH_BETA.encode() not in betas:
             betas.append(OAUTH_BETA.encode())
         rest = [(name, value) for name, value in headers if name != b"anthropic-beta"]
-        return [*rest, (b"anthropic-beta", b",".join(betas)), (b"authorization", f"Bearer {self.oauth}".encode())]
+        return [*rest, (b"anthropic-beta", b",".join(betas)), (b"authorization", f"Bearer {token}".encode())]
+
+    def _token(self) -> str | None:
+        return login.usable(self.login, time.time()).token if self.login else self.oauth
 
 
 class Upstream:
@@ -72,10 +96,17 @@ class Upstream:
             verify=not self._base.startswith("http:"),  # loading the certificates takes a tenth of a second
         )
 
+    def missing(self) -> str | None:
+        """Why no request can be sent now: the reason a human needs; None where all is well."""
+        return self._key.missing()
+
     async def send(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> httpx.Response:
         """Send a request with the real key; the response's body is still to be read. Raises httpx.HTTPError."""
         passed = [(name.lower(), value) for name, value in headers if name.lower() not in NOT_PASSED_ON]
-        passed = [*self._key.onto(passed), (b"accept-encoding", b"identity")]
+        try:
+            passed = [*self._key.onto(passed), (b"accept-encoding", b"identity")]
+        except AuthError as error:  # it ran out since the request was let in
+            raise httpx.ConnectError(str(error)) from None
         request = self._client.build_request(method, self._base + path, headers=passed, content=body or None)
         return await self._client.send(request, stream=True)
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from producer.ledger import audit_old
 from producer.ledger.database import Database, Row
 
 GENESIS = bytes(32)
@@ -51,13 +52,15 @@ class Head:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a verification found."""
+    """What a verification found. ``rows_0_3``: of a log taken over from 0.3; ``note``: what was wrong with it then."""
 
     ok: bool
     rows: int
     head: str
     first_bad_seq: int | None = None
     problem: str | None = None
+    rows_0_3: int = 0
+    note: str | None = None
 
 
 def link(previous: bytes, seq: int, body: bytes) -> bytes:
@@ -154,14 +157,22 @@ class Audit:
     def _keep(self) -> None:
         if self._file is not None and self._head != self._committed:
             try:
-                os.pwrite(self._file, self._head.text().ljust(_RECORD - 1).encode() + b"\n", 0)
+                keep_head(self._file, self._head)
             except OSError:
                 return  # the commit stands; an older head is still one of this chain, and the next commit tries again
         self._committed = self._head
 
 
+def keep_head(file: int, head: Head) -> None:
+    """Write the newest head to the open file outside the database. Raises OSError."""
+    os.pwrite(file, head.text().ljust(_RECORD - 1).encode() + b"\n", 0)
+
+
 def verify(db: Database, head: Head | None = None) -> Verdict:
-    """Recompute the whole chain; with ``head``, check that the row it names is there and unchanged."""
+    """Recompute the whole chain; with ``head``, check that the row it names is there and unchanged.
+
+    A log taken over from 0.3 is checked by 0.3's rule, and against what the first row of the chain says of it.
+    """
     previous, expected = GENESIS, 1
     for seq, body, chain in _rows(db):
         if seq < expected:
@@ -176,7 +187,10 @@ def verify(db: Database, head: Head | None = None) -> Verdict:
     if head and head.seq >= expected:
         lost = head.seq - expected + 1
         return Verdict(False, expected - 1, previous.hex(), expected, f"the last {lost} rows are gone: head {head.seq}")
-    return Verdict(True, expected - 1, previous.hex())
+    old, problem = audit_old.problem(db)
+    bad = old.broken is not None and problem is None
+    note = f"row {old.broken} of the 0.3 log did not match its hash when it was taken over" if bad else None
+    return Verdict(problem is None, expected - 1, previous.hex(), None, problem, old.rows, note)
 
 
 def _rows(db: Database) -> Iterator[Row]:

@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager
 from functools import wraps
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import apsw
@@ -109,12 +109,11 @@ class Database:
                     "it was not touched"
                 )
             return
-        ours, tables = _probe(self.path)
-        if ours or not tables:
-            return
-        if {"tasks", "audit_log", "budget"} <= tables:
+        kind = generation(self.path)
+        if kind == "0.3":
             raise LedgerUnusable(f"{self.path} was written by ai-producer 0.3: run `producerctl migrate` first")
-        raise LedgerUnusable(f"{self.path} is a database, but not a ledger of ai-producer; it was not touched")
+        if kind == "foreign":
+            raise LedgerUnusable(f"{self.path} is a database, but not a ledger of ai-producer; it was not touched")
 
     def _migrate(self, connection: apsw.Connection) -> None:
         version = connection.pragma("user_version")
@@ -266,10 +265,20 @@ def _probe(path: Path) -> tuple[bool, set[str]]:
         return probe.pragma("application_id") == APPLICATION_ID, tables
 
 
+def generation(path: Path) -> Literal["none", "0.3", "ours", "foreign"]:
+    """Who made the ledger at ``path``; "none" where there is no file, or no table in it. Raises apsw.Error, OSError."""
+    if _header(path)[0] == APPLICATION_ID:
+        return "ours"
+    ours, tables = _probe(path)
+    if ours or not tables:
+        return "ours" if ours else "none"
+    return "0.3" if {"tasks", "audit_log", "budget"} <= tables else "foreign"
+
+
 def is_empty(path: Path) -> bool:
     """Whether there is no ledger yet, and nothing else either: no file, or one that has no tables."""
     try:
-        return _header(path)[0] != APPLICATION_ID and _probe(path) == (False, set())
+        return generation(path) == "none"
     except (apsw.Error, OSError):
         return False
 

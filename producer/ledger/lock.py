@@ -10,9 +10,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+
+from producer.errors import LedgerError
 
 _LOOKS = 50
 
@@ -38,7 +41,7 @@ class Lock:
         self._fd: int | None = None
 
     def acquire(self, holder: Holder) -> bool:
-        """Take the lock if it is free."""
+        """Take the lock if it is free. Raises LedgerError where its file cannot be written."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         for _ in range(_LOOKS):
@@ -52,15 +55,20 @@ class Lock:
         else:
             os.close(fd)
             return False
-        os.truncate(fd, 0)
-        os.pwrite(fd, json.dumps(asdict(holder)).encode(), 0)
+        try:
+            os.truncate(fd, 0)
+            os.pwrite(fd, json.dumps(asdict(holder)).encode(), 0)
+        except OSError as error:
+            os.close(fd)  # a lock that is kept without being reported would never be given back
+            raise LedgerError(f"{self.path} cannot be written: {error.strerror}") from None
         self._fd = fd
         return True
 
     def release(self) -> None:
         """Give the lock back."""
         if self._fd is not None:
-            os.truncate(self._fd, 0)
+            with suppress(OSError):  # the kernel's lock counts, not the text
+                os.truncate(self._fd, 0)
             os.close(self._fd)
             self._fd = None
 

@@ -168,7 +168,7 @@ def _spend(store: Store, arguments: Arguments, context: Context) -> None:
 
 
 def _audit(store: Store, arguments: Arguments, context: Context) -> str:
-    detail = arguments.get("detail") or {}
+    detail = {} if arguments.get("detail") is None else arguments["detail"]
     if not isinstance(detail, Mapping):
         raise InvalidTask("detail: must be a JSON object")
     head = store.audit.append_free(

@@ -21,7 +21,9 @@ from producer.core.guards import (
     check_payload,
     check_pending,
     check_title,
+    check_wakeup,
 )
+from producer.core.idle import WAKEUP
 from producer.core.lifecycle import TaskEvent, TaskState, next_task
 from producer.errors import InvalidDependency, InvalidTask, UnknownTask
 from producer.ledger.audit import Audit
@@ -119,20 +121,27 @@ class Queue:
             root, depth = row[0], row[1] + 1
             if filing.attempt:
                 check_depth(depth, limits)
+        cause = parent if filing.attempt else draft.caused_by_task_id or parent
+        if draft.agent_owner == WAKEUP:
+            check_wakeup(self._roles(cause, root))
         self._db.run(
             "INSERT INTO tasks (id, agent_owner, title, description, parent_task_id, caused_by_task_id, root_task_id,"
             " depth, filed_by_attempt, dependencies, payload, priority, sprint_id, created_at, requires_approval)"
             " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             ident, draft.agent_owner, draft.title.strip(), draft.description, parent,
-            parent if filing.attempt else draft.caused_by_task_id or parent, root, depth, filing.attempt,
+            cause, root, depth, filing.attempt,
             json.dumps(list(draft.dependencies)), payload_json(draft.payload), draft.priority, draft.sprint_id,
             self._db.stamp, int(draft.requires_approval),
         )  # fmt: skip
         self._audit.append(
             "task_inserted", filing.actor, task=ident, attempt=filing.attempt, owner=draft.agent_owner,
-            title=draft.title.strip(), priority=draft.priority, parent=parent,
-            caused_by_task_id=parent if filing.attempt else draft.caused_by_task_id or parent,
+            title=draft.title.strip(), priority=draft.priority, parent=parent, caused_by_task_id=cause,
         )  # fmt: skip
+
+    def _roles(self, *tasks: str | None) -> list[str]:
+        """The roles of those of ``tasks`` that exist."""
+        rows = (self._db.one("SELECT agent_owner FROM tasks WHERE id = ?", task) for task in tasks if task)
+        return [row[0] for row in rows if row]
 
     # ---- dependencies
 

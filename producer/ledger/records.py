@@ -107,6 +107,7 @@ class Outbox:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self.news = False  # something was put since somebody looked: whoever tells may be woken
 
     def put(self, kind: str, body: Mapping[str, Any]) -> str:
         """Queue something; its id."""
@@ -115,18 +116,29 @@ class Outbox:
             "INSERT INTO outbox (id, kind, body, created_at) VALUES (?, ?, ?, ?)",
             ident, kind, json.dumps(dict(body)), self._db.stamp,
         )  # fmt: skip
+        self.news = True
         return ident
 
-    def due(self, now: float, limit: int = 50) -> list[Pending]:
-        """What waits and may be tried now, oldest first."""
+    def due(self, now: float, limit: int = 50, *, pushes: bool | None = None) -> list[Pending]:
+        """What waits and may be tried now, oldest first; all of it, only the pushes, or all but the pushes."""
         rows = self._db.rows(
-            "SELECT id, kind, body, tries FROM outbox WHERE not_before <= ? ORDER BY id LIMIT ?", now, limit
-        )
+            "SELECT id, kind, body, tries FROM outbox WHERE not_before <= ?1 AND (?2 IS NULL OR (kind = 'push') = ?2)"
+            " ORDER BY id LIMIT ?3",
+            now, pushes, limit,
+        )  # fmt: skip
         return [Pending(ident, kind, json.loads(body), tries) for ident, kind, body, tries in rows]
+
+    def untried(self, now: float) -> bool:
+        """Whether something may be told now that nobody has tried to tell yet."""
+        return bool(self._db.one("SELECT 1 FROM outbox WHERE tries = 0 AND not_before <= ? LIMIT 1", now))
 
     def done(self, ident: str) -> None:
         """It is told."""
         self._db.run("DELETE FROM outbox WHERE id = ?", ident)
+
+    def hold(self, ident: str, not_before: float) -> None:
+        """It may not be told before ``not_before``; that is no failure."""
+        self._db.run("UPDATE outbox SET not_before = ? WHERE id = ?", not_before, ident)
 
     def failed(self, ident: str, error: str, not_before: float) -> None:
         """It could not be told: try again from ``not_before`` on."""

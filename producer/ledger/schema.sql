@@ -233,15 +233,38 @@ CREATE TRIGGER audit_is_never_updated BEFORE UPDATE ON audit
 CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit
   BEGIN SELECT raise(ABORT, 'audit: rows are never deleted'); END;
 
+-- The log of a ledger that was taken over from 0.3.x, as it was written there: see producer/ledger/audit_old.py. Closed
+-- by the first row of the chain above, which names its head. Not STRICT, so that a row stays what it was.
+CREATE TABLE audit_0_3 (
+  id          INTEGER PRIMARY KEY,
+  agent_owner TEXT,
+  task_id     TEXT,
+  action      TEXT,
+  detail      TEXT,
+  cost_usd    REAL,
+  timestamp   TEXT,
+  prev_hash   TEXT,
+  row_hash    TEXT
+);
+CREATE INDEX audit_0_3_action ON audit_0_3 (action);
+CREATE INDEX audit_0_3_task ON audit_0_3 (task_id) WHERE task_id IS NOT NULL;
+CREATE TRIGGER audit_0_3_is_closed BEFORE INSERT ON audit_0_3 WHEN EXISTS (SELECT 1 FROM audit)
+  BEGIN SELECT raise(ABORT, 'audit_0_3: the log of 0.3 is closed'); END;
+CREATE TRIGGER audit_0_3_is_never_updated BEFORE UPDATE ON audit_0_3
+  BEGIN SELECT raise(ABORT, 'audit_0_3: rows are never changed'); END;
+CREATE TRIGGER audit_0_3_is_never_deleted BEFORE DELETE ON audit_0_3
+  BEGIN SELECT raise(ABORT, 'audit_0_3: rows are never deleted'); END;
+
 CREATE VIEW audit_log AS
-  SELECT seq AS id,
-         json_extract(CAST(body AS TEXT), '$.actor') AS agent_owner,
+  SELECT id, agent_owner, task_id, action, detail, cost_usd, timestamp, prev_hash, row_hash FROM audit_0_3
+  UNION ALL
+  SELECT seq + (SELECT coalesce(max(id), 0) FROM audit_0_3),
+         json_extract(CAST(body AS TEXT), '$.actor'),
          task_id,
          action,
-         json_extract(CAST(body AS TEXT), '$.detail') AS detail,
-         coalesce(json_extract(CAST(body AS TEXT), '$.cost_micros'), 0) / 1000000.0 AS cost_usd,
-         json_extract(CAST(body AS TEXT), '$.at') AS timestamp,
-         lower(hex(coalesce((SELECT chain FROM audit AS before WHERE before.seq = audit.seq - 1), zeroblob(32))))
-           AS prev_hash,
-         lower(hex(chain)) AS row_hash
+         json_extract(CAST(body AS TEXT), '$.detail'),
+         coalesce(json_extract(CAST(body AS TEXT), '$.cost_micros'), 0) / 1000000.0,
+         json_extract(CAST(body AS TEXT), '$.at'),
+         lower(hex(coalesce((SELECT chain FROM audit AS before WHERE before.seq = audit.seq - 1), zeroblob(32)))),
+         lower(hex(chain))
   FROM audit;

@@ -1,35 +1,43 @@
 """How agents authenticate with the model API, decided once at the start.
 
-| mode         | what                                        | money is known from    |
-|--------------|---------------------------------------------|------------------------|
-| rehearsal    | the scripted model; no key, no cost         | the gateway's meter    |
-| api          | ANTHROPIC_API_KEY, which stays in the gateway | the gateway's meter  |
-| subscription | CLAUDE_CODE_OAUTH_TOKEN, likewise           | the gateway's meter    |
-| inherit      | the host's own ~/.claude                    | the SDK's messages     |
-| none         | an invoker that is not Claude               | the invoker            |
+| mode         | what                                                                         | money is known from |
+|--------------|------------------------------------------------------------------------------|---------------------|
+| rehearsal    | the scripted model; no key, no cost                                          | the gateway's meter |
+| api          | ANTHROPIC_API_KEY, else ANTHROPIC_AUTH_TOKEN; it stays in the gateway        | the gateway's meter |
+| subscription | CLAUDE_CODE_OAUTH_TOKEN, else Claude Code's login file; read by the gateway  | the gateway's meter |
+| inherit      | the host's own ~/.claude                                                     | the SDK's messages  |
+| none         | an invoker that is not Claude                                                | the invoker         |
+
+The gateway is given the one credential of the mode in force, and no other that may be set beside it.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from producer import login
 from producer.config import ProducerConfig
 from producer.config.environment import auth_mode
 from producer.errors import AuthError
 from producer.supervisor.kernel import RunOptions
 
 Mode = Literal["rehearsal", "api", "subscription", "inherit", "none"]
+KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+TOKEN = "CLAUDE_CODE_OAUTH_TOKEN"
 
 
 @dataclass(frozen=True)
 class Auth:
-    """The decision; ``warning`` is for a human."""
+    """The decision. ``warning`` is for a human; ``variable`` or ``login`` is where the credential comes from."""
 
     mode: Mode
     warning: str | None = None
+    variable: str | None = None
+    login: Path | None = None
 
     @property
     def metered(self) -> bool:
@@ -43,6 +51,11 @@ class Auth:
             return "gateway"
         return "inherit" if self.mode == "inherit" else "none"
 
+    @property
+    def source(self) -> str:
+        """Where the credential comes from, for a human."""
+        return self.variable or (f"the login in {self.login}" if self.login else "")
+
 
 def decide(config: ProducerConfig, options: RunOptions, env: Mapping[str, str]) -> Auth:
     """Which mode is in force. Raises AuthError where the configured one has nothing to work with."""
@@ -51,20 +64,34 @@ def decide(config: ProducerConfig, options: RunOptions, env: Mapping[str, str]) 
     if options.rehearse:
         return Auth("rehearsal")
     mode = auth_mode(config, env)
-    has_key, has_token = bool(env.get("ANTHROPIC_API_KEY")), bool(env.get("CLAUDE_CODE_OAUTH_TOKEN"))
     if mode == "inherit":
         return Auth("inherit")
-    if has_key and mode in ("auto", "api", "isolated"):
-        return Auth("api")
-    if has_token and mode in ("auto", "subscription", "isolated"):
-        return Auth("subscription")
-    if mode == "auto" and (Path(env.get("HOME", "/")) / ".claude").is_dir():
+    file = login.path_of(env)
+    if mode in ("auto", "api", "isolated") and (found := next((name for name in KEYS if env.get(name)), None)):
+        return Auth("api", variable=found)
+    if mode in ("auto", "subscription", "isolated"):
+        if env.get(TOKEN):
+            return Auth("subscription", variable=TOKEN)
+        if file.is_file():
+            login.usable(file, time.time())
+            return Auth("subscription", login=file)
+    if mode == "auto" and file.parent.is_dir():
         return Auth(
             "inherit",
-            "no ANTHROPIC_API_KEY and no CLAUDE_CODE_OAUTH_TOKEN: agents inherit ~/.claude with its plugins and hooks, "
-            "and spending is known only from what the SDK reports",
+            f"no {KEYS[0]}, no {TOKEN} and no {file}: agents inherit {file.parent} with its plugins and hooks, and "
+            "spending is known only from what the SDK reports",
         )
-    raise AuthError(
-        f"auth mode {mode}: set ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN (in the environment or in the project's "
-        ".env), or log in with `claude` and use auth.mode: inherit"
+    raise AuthError(f"auth mode {mode}: {_missing(mode, file)}")
+
+
+def _missing(mode: str, file: Path) -> str:
+    """What could be set for a mode, and where."""
+    if mode == "api":
+        return f"set {KEYS[0]} (in the environment or in the project's .env)"
+    token = f"{TOKEN} (from `claude setup-token`)"
+    if mode == "subscription":
+        return f"there is no {file}: log in with `claude`, or set {token} in the environment or in the project's .env"
+    return (
+        f"set {KEYS[0]} or {token} in the environment or in the project's .env, or log in with `claude`, where the "
+        "login lies in a keychain with auth.mode: inherit"
     )

@@ -7,7 +7,7 @@ escalated, for no other day will pay for it.
 
 from __future__ import annotations
 
-from producer.core.budget import Cap, RoleMoney, admit, role_money, soft_crossed
+from producer.core.budget import Cap, RoleMoney, admit, role_money, room, soft_crossed
 from producer.core.money import ZERO, MicroUSD, format_usd
 from producer.core.schedule import RoleState
 from producer.ledger.roles import RoleRow
@@ -89,16 +89,38 @@ class Caps:
         found = self.project() if name == PROJECT else self.role(role)
         return self._hold_back(name, [found], 0, floor)
 
+    def throttle(self, role: str, until: float, reason: str) -> None:
+        """A usage limit was met. What a human or a crash loop did to the role stands above it, and a later end too."""
+        row = self._kernel.store.roles.all().get(role)
+        longer = row is not None and row.state == "throttled" and (row.until or 0) >= until
+        if row and not longer and row.state in ("ok", "throttled"):
+            self._kernel.store.roles.set_state(role, "throttled", until=until, reason=reason)
+
+    def comes_back(self, cap: str, role: str, task: str, root: str, floor: int) -> bool:
+        """Whether a task's or a lineage's own budget has the room once others have given back what they hold."""
+        own = {found.name: found for found in self.own(role, task, root)}
+        return cap in own and role_money([own[cap]], max(1, floor)) is RoleMoney.OK
+
+    def tightest(self, role: str) -> tuple[str, MicroUSD]:
+        """The cap that leaves a run of the role least, and how much: what is free, and its own reservation."""
+        own = self._kernel.config.roles[role].dispatch_reservation
+        left = [(cap.name, room([cap], own) or ZERO) for cap in self._both(role)]
+        return min(left, key=lambda pair: pair[1])
+
     def _hold_back(self, name: str, caps: list[Cap], amount: int, needed: int) -> bool:
         if role_money(caps, max(amount, needed)) is not RoleMoney.CAPPED:
             return False
+        standing = self._kernel.store.roles.all().get(name)
+        if standing and standing.state in ("failed", "draining"):
+            return True
         cap, kernel = caps[0], self._kernel
         midnight = (kernel.store.db.now // DAY + 1) * DAY
         reason = f"${format_usd(cap.spent)} of ${format_usd(cap.limit or 0)} spent today"
         if kernel.store.roles.set_state(name, "capped", until=midnight, reason=reason, needed=max(amount, needed)):
             who = "the project" if name == PROJECT else f"role {name}"
             kernel.audit("budget_cap", role=name, reason=reason)
-            kernel.notify("cap", f"{who} is at its cap", f"{reason}; its tasks wait for tomorrow or a higher cap")
+            text = f"{reason}; its tasks wait for tomorrow or a higher cap"
+            kernel.notify("cap", f"{who} is at its cap", text, push=reason)
         return True
 
     # ---- what holds roles back now
@@ -130,13 +152,14 @@ class Caps:
                 self._warn(name, cap)
             if cap.limit is not None and cap.spent > cap.limit >= cap.spent - amount:
                 self._kernel.audit("budget_breach", role=name, spent_micros=cap.spent, cap_micros=cap.limit)
-                self._kernel.notify("cap", f"{cap.name} passed its cap", f"${format_usd(cap.spent)} spent")
+                text = f"${format_usd(cap.spent)} of ${format_usd(cap.limit)} spent today"
+                self._kernel.notify("cap", f"{cap.name} passed its cap", text, push=text)
 
     def _warn(self, name: str, cap: Cap) -> None:
         if self._kernel.store.accounts.warn_once(name):
             text = f"${format_usd(cap.spent)} of ${format_usd(cap.limit or 0)} spent today"
             self._kernel.audit("soft_cap", role=name, spent_micros=cap.spent)
-            self._kernel.notify("soft_cap", f"{cap.name} passed its soft cap", text)
+            self._kernel.notify("soft_cap", f"{cap.name} passed its soft cap", text, push=text)
 
 
 def role_state(row: RoleRow | None) -> RoleState:

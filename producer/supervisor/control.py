@@ -36,6 +36,7 @@ class Control:
         self._kernel, self._workers, self._runs, self._brake = kernel, workers, runs, brake
         self.status: Callable[[], dict[str, Any]] = dict
         self.leave: Callable[[str], None] = lambda how: None
+        self.report: Callable[[bytes, str, JsonObject, str], None] = lambda address, call, arguments, actor: None
         self._reader = Reader(kernel.places.ledger)
         self._operations: dict[str, Callable[[JsonObject, str], Any]] = {
             "status": lambda arguments, actor: self.status(),
@@ -69,6 +70,9 @@ class Control:
     def _perform(self, address: bytes, call: str, op: str, arguments: JsonObject, actor: str) -> Any:
         if op == "kill":
             return self._kill(address, call, arguments, actor)
+        if op == "morning_report":
+            self.report(address, call, arguments, actor)
+            return LATER
         if op in self._operations:
             with self._kernel.store.db.savepoint():
                 return self._operations[op](arguments, actor)
@@ -143,6 +147,7 @@ class Control:
         for name in ("ledger_db", "kill_switch", "project_root"):
             if getattr(new, name) != getattr(old, name):
                 raise UsageError(f"reload: {name} cannot change while the supervisor runs: use `producerctl stop`")
+        self._runs.check(new)
         changes = difference(old, new)
         self._kernel.config = new
         self._runs.reload()
@@ -163,7 +168,7 @@ class Control:
     def call(self, peer: Peer, address: bytes, message: Call) -> None:
         """Answer a ledger tool of an agent's."""
         run = self._kernel.store.attempts.running(message.attempt)
-        if run is None or peer.kind != "worker" or run.role != peer.role:
+        if run is None or peer.kind != "worker" or run.worker != peer.name:
             answer: Any = LedgerError("this attempt is over")
         else:
             try:

@@ -1,7 +1,9 @@
-"""The courier: tells the world outside the ledger, in a thread of its own, so that a slow server delays nothing.
+"""The courier: tells the world outside the ledger, in threads of its own, so that a slow server delays nothing.
 
-It reads the outbox on a read-only connection and hands what became of each entry back to the loop, which is the one
-writer. An entry may be told twice (after a crash between telling and recording), never not at all.
+1. Two lanes, a thread each: files (escalations, needs-attention.md, reports) and pushes. Neither waits for the other.
+2. A lane reads the outbox on a read-only connection and hands what became of each entry to the loop, the one writer.
+3. An entry may be told twice (after a crash between telling and recording), never not at all.
+4. What fails is tried again later and later. A lane that cannot read the ledger opens it anew.
 """
 
 from __future__ import annotations
@@ -9,40 +11,87 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 from producer.config import ProducerConfig
-from producer.ids import utc_iso_now
+from producer.errors import LedgerError, UnknownTask
 from producer.ledger.records import Outbox, Pending
 from producer.ledger.views import Reader
+from producer.places import Places
+from producer.supervisor.attention import write_notice
 from producer.supervisor.escalation import write_escalation
+from producer.supervisor.kernel import Kernel
+from producer.supervisor.notify import Pusher
+from producer.supervisor.reports import write_report
+from producer.supervisor.told import Told
 
 IDLE_SECONDS = 1.0
+REOPEN_SECONDS = 5.0
 LONGEST_BACKOFF = 600.0
-
-
-@dataclass(frozen=True)
-class Told:
-    """What became of an entry; ``error`` None: told."""
-
-    id: str
-    error: str | None = None
-    not_before: float = 0.0
+Deliver: TypeAlias = Callable[[Sequence[Pending], Reader], Iterator[Told]]
 
 
 class Courier:
-    """Start it with ``start``; ``wake`` it after a commit; collect ``told`` in the loop; ``stop`` it at the end."""
+    """Start it with ``start``; ``wake`` it after a commit; ``collect`` in the loop; ``stop`` it at the end."""
 
-    def __init__(self, config: Callable[[], ProducerConfig], ledger: Path) -> None:
-        self._config, self._ledger = config, ledger
-        self.told: queue.SimpleQueue[Told] = queue.SimpleQueue()
-        self._wake = threading.Event()
-        self._stop = threading.Event()
+    def __init__(self, config: Callable[[], ProducerConfig], places: Places, env: Mapping[str, str]) -> None:
+        self._told: queue.SimpleQueue[tuple[Lane, Told]] = queue.SimpleQueue()
+        files, pusher = partial(_deliver_files, config, places), Pusher(config, env)
+        self._lanes = (
+            Lane("courier-files", places.ledger, False, files, self._told),
+            Lane("courier-pushes", places.ledger, True, pusher.deliver, self._told),
+        )
+
+    def start(self) -> None:
+        """Begin."""
+        for lane in self._lanes:
+            lane.start()
+
+    def wake(self, outbox: Outbox) -> None:
+        """The batch is committed: where it put something into the outbox, tell it now."""
+        if outbox.news:
+            outbox.news = False
+            for lane in self._lanes:
+                lane.wake()
+
+    def collect(self, kernel: Kernel) -> None:
+        """Record what was told since the last time, inside the loop's transaction."""
+        outbox = kernel.store.outbox
+        while not self._told.empty():
+            lane, told = self._told.get()
+            match told.what:
+                case "done":
+                    outbox.done(told.id)
+                case "later":
+                    outbox.hold(told.id, told.not_before)
+                case "again":
+                    outbox.failed(told.id, told.error, told.not_before)
+            if told.then:
+                told.then(kernel)
+            kernel.after.append(partial(lane.recorded, told.id))
+
+    def stop(self, seconds: float = 2.0) -> None:
+        """End; what is not told yet stays in the outbox."""
+        deadline = time.monotonic() + seconds
+        for lane in self._lanes:
+            lane.leave()
+        for lane in self._lanes:
+            lane.join(max(0.0, deadline - time.monotonic()))
+
+
+class Lane:
+    """One thread that tells one part of the outbox, in order."""
+
+    def __init__(
+        self, name: str, ledger: Path, pushes: bool, deliver: Deliver, told: queue.SimpleQueue[tuple[Lane, Told]]
+    ) -> None:
+        self._ledger, self._pushes, self._deliver, self._told = ledger, pushes, deliver, told
+        self._news, self._stop = threading.Event(), threading.Event()
         self._under_way: set[str] = set()
-        self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -50,47 +99,66 @@ class Courier:
 
     def wake(self) -> None:
         """There may be something new."""
-        self._wake.set()
+        self._news.set()
 
-    def stop(self, seconds: float = 2.0) -> None:
-        """End; what is not told yet stays in the outbox."""
+    def leave(self) -> None:
+        """End after what is being told now."""
         self._stop.set()
-        self._wake.set()
+        self._news.set()
+
+    def join(self, seconds: float) -> None:
+        """Wait for the end; a thread that hangs in the network is left to the end of the process."""
         self._thread.join(seconds)
 
-    def collected(self, told: Told) -> None:
-        """The loop has recorded what became of an entry."""
-        self._under_way.discard(told.id)
+    def recorded(self, ident: str) -> None:
+        """The loop has committed what became of an entry."""
+        self._under_way.discard(ident)
 
     def _run(self) -> None:
-        with Reader(self._ledger) as reader:
-            outbox = Outbox(reader.db)
-            while not self._stop.is_set():
-                for entry in outbox.due(time.time()):
-                    if entry.id not in self._under_way and not self._stop.is_set():
-                        self._under_way.add(entry.id)
-                        self.told.put(self._tell(entry, reader))
-                self._wake.wait(IDLE_SECONDS)
-                self._wake.clear()
+        while not self._stop.is_set():
+            try:
+                with Reader(self._ledger) as reader:
+                    self._serve(reader)
+            except LedgerError:
+                self._stop.wait(REOPEN_SECONDS)
 
-    def _tell(self, entry: Pending, reader: Reader) -> Told:
+    def _serve(self, reader: Reader) -> None:
+        outbox = Outbox(reader.db)
+        while not self._stop.is_set():
+            self._news.clear()
+            # Copied before the ledger is read: an entry that is recorded in between would else be told once more.
+            under_way = frozenset(self._under_way)
+            due = [item for item in outbox.due(time.time(), pushes=self._pushes) if item.id not in under_way]
+            for told in self._deliver(due, reader):
+                self._under_way.add(told.id)
+                self._told.put((self, told))
+                if self._stop.is_set():
+                    return
+            self._news.wait(IDLE_SECONDS)
+
+
+def _deliver_files(
+    config: Callable[[], ProducerConfig], places: Places, due: Sequence[Pending], reader: Reader
+) -> Iterator[Told]:
+    for entry in due:
         try:
-            self._deliver(entry.kind, entry.body, reader)
-        except Exception as error:
+            yield _write(config(), places, entry, reader)
+        except Exception as error:  # whatever it is, the entry stays and the others go on
             delay = min(LONGEST_BACKOFF, 2.0 ** min(entry.tries, 10))
-            return Told(entry.id, f"{type(error).__name__}: {error}", time.time() + delay)
-        return Told(entry.id)
-
-    def _deliver(self, kind: str, body: dict[str, Any], reader: Reader) -> None:
-        config = self._config()
-        if kind == "escalation":
-            write_escalation(config.escalations_dir, reader.show(body["task"]), reader.audit_tail(50, body["task"]))
-        elif kind == "notice":
-            _append_notice(config.reports_dir / "needs-attention.md", body)
+            yield Told(entry.id, "again", time.time() + delay, f"{type(error).__name__}: {error}")
 
 
-def _append_notice(path: Path, body: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    title, text = (" ".join(str(body[name]).split()) for name in ("title", "body"))
-    with path.open("a", encoding="utf-8") as file:
-        file.write(f"- {utc_iso_now()} **{title}**: {text}\n")
+def _write(config: ProducerConfig, places: Places, entry: Pending, reader: Reader) -> Told:
+    body = entry.body
+    match entry.kind:
+        case "escalation":
+            try:
+                task = reader.show(body["task"])
+            except UnknownTask:
+                return Told(entry.id)
+            write_escalation(config.escalations_dir, task, reader.audit_tail(50, body["task"]))
+        case "notice":
+            write_notice(config.reports_dir, str(body["title"]), str(body["body"]))
+        case "report":
+            return write_report(config, places, entry, reader)
+    return Told(entry.id)

@@ -5,11 +5,15 @@
    what was granted is in the ledger before the answer leaves.
 3. A request for which there is no room now, but may be when others give back, waits here, in the order of asking.
 4. How a request ended (Metered) is booked once, by its id; the gateway repeats it until it hears Booked.
+5. A gateway that was started with another key, upstream or script than now is not adopted but replaced. Prices lie in
+   files that it reads again when they change.
 """
 
 from __future__ import annotations
 
+import hmac
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +25,7 @@ from producer.core.budget import Cap, Granted, Refused, Share, Wait, grant
 from producer.core.money import MicroUSD
 from producer.ledger.model import Claim, Cost
 from producer.reaper import PROJECT_MARKER
+from producer.supervisor.auth import Auth
 from producer.supervisor.caps import Caps
 from producer.supervisor.kernel import Child, Kernel, spawn
 from producer.supervisor.workers import KEPT_VARIABLES
@@ -30,7 +35,8 @@ from producer.wire.auth import GATEWAY, Peer
 from producer.wire.messages import Booked, Close, GatewayHello, Metered, Open, Reply, Reserve, Welcome
 
 RESTART_AFTER = 1.0
-CREDENTIALS = ("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_AUTH_TOKEN")
+HEALTHY_SECONDS = 10.0  # agents try a request again for some seconds: one that lived is replaced at once
+OVERRIDES = "pricing.override.json"  # producer.yaml's prices, for the gateway
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 DEFAULT_UPSTREAM = "https://api.anthropic.com"
 
@@ -52,8 +58,8 @@ class Wanted:
 class Gateway:
     """Runs inside the batch's transaction. ``on_refused`` hears (attempt, cap, floor) of every refusal."""
 
-    def __init__(self, kernel: Kernel, caps: Caps, metered: bool) -> None:
-        self._kernel, self._caps, self.metered = kernel, caps, metered
+    def __init__(self, kernel: Kernel, caps: Caps, auth: Auth) -> None:
+        self._kernel, self._caps, self._auth, self.metered = kernel, caps, auth, auth.metered
         self.on_refused: Callable[[str, str, int], None] = lambda attempt, cap, floor: None
         self.on_closed: Callable[[str], None] = lambda attempt: None
         self.live: Callable[[], list[tuple[str, str, str, str, bool]]] = list
@@ -62,8 +68,9 @@ class Gateway:
         self.pid: int | None = None
         self._child: Child | None = None
         self._restart_at = 0.0
+        self._started_at = float("-inf")
         self._waiting: dict[str, Wanted] = {}
-        self._secret = tokens.secret(kernel.places) if metered else b""
+        self._secret = tokens.secret(kernel.places) if self.metered else b""
 
     # ---- the process
 
@@ -74,7 +81,8 @@ class Gateway:
         if self.pid is not None and not self._alive():
             self._kernel.audit("gateway_exited", pid=self.pid)
             self.pid, self.connected, self._child = None, False, None
-            self._restart_at = self._kernel.monotonic() + RESTART_AFTER
+            lived = self._kernel.monotonic() - self._started_at
+            self._restart_at = self._kernel.monotonic() + (0.0 if lived > HEALTHY_SECONDS else RESTART_AFTER)
         if self.pid is None and self._kernel.monotonic() >= self._restart_at:
             self._start()
 
@@ -85,34 +93,62 @@ class Gateway:
             process = psutil.Process(int(data["pid"]))
             if abs(process.create_time() - float(data["pid_start"])) < 1.5:
                 self.pid = process.pid
+                if data.get("settings") != self._settings():
+                    self._kernel.audit("gateway_replaced", pid=self.pid, reason="its key or its settings have changed")
+                    process.terminate()
         except (OSError, ValueError, KeyError, TypeError, psutil.Error):
             return
 
-    def _start(self) -> None:
+    def reload(self) -> None:
+        """The configuration was replaced: its prices are the gateway's, too, once the batch is committed."""
+        if self.metered:
+            self._kernel.after.append(self._write_overrides)
+
+    def _write_overrides(self) -> None:
+        path = self._kernel.places.state / OVERRIDES
+        text = json.dumps(dict(self._kernel.config.pricing))
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            fresh = path.with_name(f".{OVERRIDES}.{os.getpid()}")
+            fresh.write_text(text, encoding="utf-8")
+            fresh.replace(path)
+
+    def _settings(self) -> str:
+        """What a gateway is started with, in a form that gives away no key."""
+        credential = self._kernel.env.get(self._auth.variable, "") if self._auth.variable else ""
+        said = json.dumps([self._command()[1:], credential])
+        return hmac.new(self._secret, said.encode(), "sha256").hexdigest()
+
+    def _command(self) -> list[str]:
         kernel, config = self._kernel, self._kernel.config
-        kernel.keys.issue(Peer("gateway", GATEWAY))
         upstream = config.gateway.upstream or kernel.env.get("ANTHROPIC_BASE_URL") or DEFAULT_UPSTREAM
         command = [
             sys.executable, "-P", "-m", "producer.gateway", "--ledger", str(kernel.places.ledger),
             "--kill-switch", str(config.kill_switch), "--upstream", upstream,
-            "--min-max-tokens", str(config.gateway.min_max_tokens),
+            "--min-max-tokens", str(config.gateway.min_max_tokens), "--orphan-seconds", str(config.orphan_seconds),
         ]  # fmt: skip
-        if config.pricing:
-            command += ["--prices", json.dumps(dict(config.pricing))]
+        command += ["--prices", str(kernel.places.state / OVERRIDES)]
+        if self._auth.login:
+            command += ["--login", str(self._auth.login)]
         if config.gateway.record:
             command.append("--record")
         if kernel.options.rehearse:
             bill = kernel.places.state / "rehearsal-bill.jsonl"
             command += ["--rehearse", str(kernel.options.rehearse), "--bill", str(bill)]
-        names = (*KEPT_VARIABLES, *(() if kernel.options.rehearse else CREDENTIALS), *PROXIES)
+        return command
+
+    def _start(self) -> None:
+        kernel, command = self._kernel, self._command()
+        kernel.keys.issue(Peer("gateway", GATEWAY))
+        self._write_overrides()
+        names = (*KEPT_VARIABLES, *((self._auth.variable,) if self._auth.variable else ()), *PROXIES)
         env = {name: kernel.env[name] for name in names if name in kernel.env} | {PROJECT_MARKER: kernel.places.key}
         self._child = spawn(command, env, kernel.places.workers / "gateway.log")
-        self.pid = self._child.pid
+        self.pid, self._started_at = self._child.pid, kernel.monotonic()
         self._remember()
 
     def _remember(self) -> None:
         assert self.pid is not None
-        data = {"pid": self.pid, "pid_start": psutil.Process(self.pid).create_time()}
+        data = {"pid": self.pid, "pid_start": psutil.Process(self.pid).create_time(), "settings": self._settings()}
         path: Path = self._kernel.places.workers / "gateway"
         path.write_text(json.dumps(data))
 

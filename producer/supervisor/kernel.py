@@ -22,6 +22,7 @@ from producer.core.guards import Limits
 from producer.ids import new_id
 from producer.ledger.store import Store
 from producer.places import Places
+from producer.supervisor import notices
 from producer.wire.auth import Keys
 from producer.wire.messages import Event, Message
 from producer.wire.sockets import Server
@@ -57,7 +58,8 @@ def spawn(command: list[str], env: Mapping[str, str], log: Path) -> Child:
 class RunOptions:
     """How `run` was called. ``invoker``: claude, echo or MODULE:NAME; ``rehearse``: the scripted model's script.
 
-    ``launch`` starts worker processes.
+    ``launch`` starts worker processes. ``before``: this supervisor goes on where another left off, whose configuration
+    named so many workers; the scale in the ledger then stands, but for roles whose number has changed since.
     """
 
     once: bool = False
@@ -66,6 +68,7 @@ class RunOptions:
     invoker: str = "claude"
     actor: str = "operator"
     launch: Launch = spawn
+    before: Mapping[str, int] | None = None
 
 
 class Kernel:
@@ -116,10 +119,12 @@ class Kernel:
         if self.listened:
             self.events.append(Event(at=self.clock(), kind=kind, role=role, task=task, attempt=attempt, data=data))
 
-    def notify(self, event: str, title: str, body: str) -> None:
-        """Tell a human, by way of the outbox: needs-attention.md, and a push where one is configured."""
-        self.store.outbox.put("notice", {"event": event, "title": title, "body": body})
-        self.audit("notify_human", event=event, title=title)
+    def notify(self, event: str, title: str, body: str, push: str = "") -> None:
+        """Tell a human, by way of the outbox: needs-attention.md, and a push where one is configured.
+
+        ``title`` and ``push`` (ids and counts) may leave this machine, ``body`` does not.
+        """
+        notices.put(self.store, self.config, event, title, body, push)
 
     def flush(self) -> None:
         """The batch is committed: let it out."""

@@ -23,7 +23,11 @@ from producer.supervisor.caps import PROJECT, Caps, role_state
 from producer.supervisor.control import Control
 from producer.supervisor.courier import Courier
 from producer.supervisor.gateway import Gateway
+from producer.supervisor.idle import Idleness
 from producer.supervisor.kernel import Kernel
+from producer.supervisor.logins import Logins
+from producer.supervisor.prices import Prices
+from producer.supervisor.reports import Reports
 from producer.supervisor.runs import Runs
 from producer.supervisor.status import status
 from producer.supervisor.systemd import Notifier
@@ -58,15 +62,18 @@ class Loop:
         self._signals, self._wake_fd = signals, wake_fd
         self._caps = Caps(kernel)
         self._workers = Workers(kernel)
-        self._gateway = Gateway(kernel, self._caps, auth.metered)
+        self._gateway = Gateway(kernel, self._caps, auth)
         self._runs = Runs(kernel, self._workers, self._gateway, self._caps, auth)
-        self._brake = Brake(kernel, self._runs)
+        self._brake = Brake(kernel, self._runs, self._workers)
         self._control = Control(kernel, self._workers, self._runs, self._brake)
-        self._courier = Courier(lambda: kernel.config, kernel.places.ledger)
+        self._courier = Courier(lambda: kernel.config, kernel.places, kernel.env)
+        self._idleness, self._reports, self._prices = Idleness(kernel), Reports(kernel), Prices(kernel)
+        self._logins = Logins(kernel, auth)
         self._reader = Reader(kernel.places.ledger)
         self._gateway.live, self._gateway.on_refused = self._runs.live, self._runs.refused
         self._control.status = self._status
         self._control.leave = self.leave
+        self._control.report = self._reports.ask
         self._leaving: str | None = None
         self._leave_by = 0.0
         self._day = ""
@@ -92,7 +99,11 @@ class Loop:
         kernel, config = self._kernel, self._kernel.config
         with kernel.store.transaction():
             desired = {name: kernel.options.workers.get(name, role.workers) for name, role in config.roles.items()}
-            kernel.store.roles.declare({PROJECT: 0, **desired}, keep_scale=False)
+            before = kernel.options.before
+            kernel.store.roles.declare({PROJECT: 0, **desired}, keep_scale=before is not None)
+            for name, count in desired.items():
+                if before is not None and before.get(name, count) != count:
+                    kernel.store.roles.scale(name, count, kernel.options.actor)
             for row in kernel.store.roles.all().values():
                 if row.state in ("failed", "draining"):
                     kernel.store.roles.set_state(row.role, "ok", reason="the supervisor started")
@@ -141,7 +152,7 @@ class Loop:
         return False
 
     def _told_left(self) -> bool:
-        return self._kernel.options.once and bool(self._kernel.store.db.one("SELECT 1 FROM outbox WHERE tries = 0"))
+        return self._kernel.options.once and self._kernel.store.outbox.untried(self._kernel.clock())
 
     def _idle(self) -> bool:
         """Nothing runs, and nothing is ready or will be by itself soon."""
@@ -187,9 +198,9 @@ class Loop:
                 kernel.store.queue.release_due()
                 self._workers.converge(self._desired())
                 self._runs.dispatch()
-            self._collect_told()
+            self._courier.collect(kernel)
         kernel.flush()
-        self._courier.wake()
+        self._courier.wake(kernel.store.outbox)
 
     def _handle(self, item: Incoming | Malformed) -> None:
         if isinstance(item, Malformed):
@@ -203,7 +214,7 @@ class Loop:
             case Result() if item.socket == "results":
                 self._runs.result(peer, message)
             case Progress() if item.socket == "results":
-                self._runs.progress(message)
+                self._runs.progress(peer, message)
             case Request() if item.socket == "control":
                 self._control.request(peer, item.address, message)
             case _ if item.socket == "tasks" and peer.kind == "worker":
@@ -225,7 +236,7 @@ class Loop:
             case Ready():
                 self._workers.ready(peer.name, message)
             case Started():
-                self._runs.started(message)
+                self._runs.started(peer, message)
             case Call():
                 self._control.call(peer, item.address, message)
             case Bye():
@@ -278,6 +289,7 @@ class Loop:
         self._runs.overdue()
         while self._runs.burst_roles:
             self._brake.burst(self._runs.burst_roles.pop())
+        self._idleness.look(stopped=self._brake.state.armed or self._leaving is not None)
         now = kernel.monotonic()
         if self._notifier.interval and now >= self._next_watchdog:
             self._next_watchdog = now + self._notifier.interval
@@ -287,6 +299,9 @@ class Loop:
         self._next_housekeeping = now + 1.0
         self._workers.ping()
         self._gateway.review()
+        self._reports.tend()
+        self._prices.tend()
+        self._logins.tend()
         if (today := kernel.store.accounts.today()) != self._day:
             self._day = today
             self._caps.declare()
@@ -298,15 +313,6 @@ class Loop:
             for name, row in rows.items()
             if name in self._kernel.config.roles
         }
-
-    def _collect_told(self) -> None:
-        while not self._courier.told.empty():
-            told = self._courier.told.get()
-            if told.error is None:
-                self._kernel.store.outbox.done(told.id)
-            else:
-                self._kernel.store.outbox.failed(told.id, told.error, told.not_before)
-            self._kernel.after.append(lambda told=told: self._courier.collected(told))  # type: ignore[misc]
 
     def _stop_everything(self) -> None:
         grace = max(0.2, self._leave_by - self._kernel.monotonic())

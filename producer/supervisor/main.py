@@ -6,6 +6,7 @@ anew from the ledger, with a growing pause, as if it had crashed. The workers no
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -27,12 +28,14 @@ from producer.prctl import become_subreaper
 from producer.supervisor.auth import Auth, decide
 from producer.supervisor.kernel import Kernel, RunOptions
 from producer.supervisor.loop import Loop
+from producer.supervisor.prices import check_models
 from producer.supervisor.systemd import Notifier
 from producer.version import __version__
 from producer.wire.auth import Keys
 from producer.wire.sockets import Server
 
 LOCK_PATIENCE = 3.0
+RESTARTED = "AI_PRODUCER_RESTARTED"  # set across the exec of a restart: how many workers the roles named
 LONGEST_PAUSE = 30.0
 log = structlog.get_logger("producer")
 
@@ -40,15 +43,19 @@ log = structlog.get_logger("producer")
 def run(config: ProducerConfig, options: RunOptions) -> int:
     """Serve one project until told to stop; the exit code. Call it in the main thread.
 
-    Raises SupervisorRunning, LedgerUnusable, AuthError, UsageError before anything is started.
+    Raises SupervisorRunning, LedgerUnusable, AuthError, ConfigError, PricingError, UsageError: nothing was started.
     """
+    if (before := os.environ.pop(RESTARTED, None)) is not None:
+        options = replace(options, workers={}, before=json.loads(before))
     unknown = set(options.workers) - set(config.roles)
     if unknown:
         raise UsageError(f"--workers: no role {min(unknown)!r}: use one of {', '.join(config.roles)}")
     env = project_env(config)
     auth = decide(config, options, env)
+    places = Places.of(config.ledger_db, env)
+    check_models(config, places, auth)
     config.ledger_db.parent.mkdir(parents=True, exist_ok=True)
-    places = Places.of(config.ledger_db, env).make()
+    places.make()
     lock = Lock(places.lock)
     _take(lock, places)
     os.umask(0o077)
@@ -59,6 +66,7 @@ def run(config: ProducerConfig, options: RunOptions) -> int:
     finally:
         lock.release()
     if how == "restart":
+        os.environ[RESTARTED] = json.dumps({name: role.workers for name, role in config.roles.items()})
         os.execv(sys.executable, [sys.executable, "-P", "-m", "producer", *sys.argv[1:]])
     return code
 
@@ -102,7 +110,9 @@ def _serve(
         except LedgerError as error:
             log.error("the ledger cannot be written; trying again", error=str(error), seconds=pause)
             pause = 0.5 if time.monotonic() - began > 60 else min(LONGEST_PAUSE, pause * 2)
-            options = replace(options, workers={})
+            options = replace(
+                options, workers={}, before={name: role.workers for name, role in config.roles.items()}
+            )
         finally:
             if server:
                 server.close()

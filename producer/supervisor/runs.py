@@ -6,18 +6,26 @@
 3. What we did to a run (a kill, a stop, a deadline) is remembered at the attempt, so that a worker that dies under it
    is not taken for a failure of the task.
 4. A run that vanished is charged the most that is known; where nothing is known, the full hold.
+5. About an attempt, only the worker that it was given to is heard.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
+from producer import killswitch
+from producer.config import ProducerConfig
 from producer.core.guards import Burst, burst
 from producer.core.lifecycle import AttemptEvent, TaskEvent, TaskState
 from producer.core.money import MicroUSD
 from producer.core.retry import RetryPolicy, Settlement, settle
 from producer.core.schedule import RoleView, claims
+from producer.errors import UnknownModel
+from producer.ids import from_iso, iso
 from producer.ledger.attempts import Ending
 from producer.ledger.model import Claim, Cost, Running
 from producer.ledger.operations import SCRIPT
@@ -25,15 +33,17 @@ from producer.supervisor.auth import Auth
 from producer.supervisor.caps import PROJECT, Caps, role_state
 from producer.supervisor.gateway import Gateway
 from producer.supervisor.kernel import Kernel
+from producer.supervisor.prices import check_models, watched
 from producer.supervisor.prompt import dispatch_prompt
 from producer.supervisor.workers import Worker, Workers
 from producer.wire.auth import Peer
-from producer.wire.messages import Ack, Cancel, Progress, Result, Started, TaskMsg
+from producer.wire.messages import Ack, Cancel, Progress, Result, Started, TaskMsg, Usage
 from producer.wire.outbox import LOG, read
 
 NO_ID = "0" * 26
 SLACK = 30.0
 BUDGET_PAUSE = 30.0  # seconds before a task is tried again that a cap stopped for want of what others hold
+STOPPED_AS = ("failed", "permanent", "lost")  # how a run may end that was asked to stop; none of it is its fault
 
 
 @dataclass
@@ -50,7 +60,9 @@ class Run:
     deadline: float
     metered: bool
     started: bool = False
+    noted: bool = False  # its start, and so its session, is in the ledger
     result: Result | None = None
+    silent: bool = False  # its worker went without a word about it
     stop_by: float | None = None
     refused: tuple[str, int] | None = None
     streamed: int = 0
@@ -64,10 +76,12 @@ class Runs:
         self._kernel, self._workers, self._gateway, self._caps, self._auth = kernel, workers, gateway, caps, auth
         self.by_attempt: dict[str, Run] = {}
         self.burst_roles: set[str] = set()
+        self.survivors = 0
         self._failures: defaultdict[str, tuple[float, ...]] = defaultdict(tuple)
         self._turn = 0
         self._tasks = str(kernel.places.tasks)
         self._fixed: dict[str, TaskMsg] = {}
+        self._prices = watched(kernel.config, kernel.places)
         self.reload()
 
     # ---- dispatch
@@ -75,21 +89,45 @@ class Runs:
     def recover(self) -> None:
         """Take up the attempts that a supervisor before this one left running."""
         now = self._kernel.monotonic()
+        self._recall_failures()
         for run in self._kernel.store.attempts.all_running():
             if run.worker == SCRIPT:
                 continue
-            title = self._kernel.store.db.value("SELECT title FROM tasks WHERE id = ?", run.task)
+            title, noted = self._kernel.store.db.one(
+                "SELECT title, a.started_at IS NOT NULL FROM attempts AS a JOIN tasks AS t ON t.id = task_id"
+                " WHERE a.id = ?",
+                run.attempt,
+            ) or ("", 0)
             role = self._kernel.config.roles.get(run.role)
             limit = role.timeout_seconds if role else 3600.0
             self.by_attempt[run.attempt] = Run(
                 run.attempt, run.task, run.role, run.root, run.worker, title, now, now + limit + SLACK,
-                self._auth.metered, started=True,
+                self._auth.metered, started=True, noted=bool(noted),
             )  # fmt: skip
             worker = self._workers.by_id.get(run.worker)
             if worker:
                 worker.attempts[run.attempt] = now
             else:
-                self.lost(run.attempt, "its worker was gone when the supervisor started")
+                self._gone_before(self.by_attempt[run.attempt])
+
+    def _gone_before(self, run: Run) -> None:
+        """A run whose worker was gone before we came: it may not have begun, or have been stopped by a human."""
+        last = self._workers.last_runs
+        run.started = run.noted or run.worker not in last or last[run.worker] == run.attempt
+        switch = killswitch.read(self._kernel.config.kill_switch)
+        if switch.now or self._stopped_without_us(run.attempt):
+            self._kernel.store.attempts.cancel(run.attempt, f"kill switch: {switch.reason or 'armed'}")
+        self.lost(run.attempt, "its worker was gone when the supervisor started")
+
+    def _stopped_without_us(self, attempt: str) -> bool:
+        """Whether somebody stopped everything, without a supervisor, since the attempt was claimed."""
+        return bool(
+            self._kernel.store.db.one(
+                "SELECT 1 FROM attempts WHERE id = ? AND claimed_at <= (SELECT max(json_extract(CAST(body AS TEXT),"
+                " '$.at')) FROM audit WHERE action = 'stopped_now')",
+                attempt,
+            )
+        )
 
     def dispatch(self) -> int:
         """Give every free worker what it should do next; how many tasks were claimed."""
@@ -151,6 +189,8 @@ class Runs:
         metered = self._auth.metered
         return fixed.model_copy(
             update={
+                "max_budget": self._stop_at(claim),
+                "interrupted": self._why_again(claim) if claim.resume else None,
                 "attempt": claim.attempt,
                 "task": claim.task,
                 "title": claim.title,
@@ -166,6 +206,28 @@ class Runs:
                 "api_token": self._gateway.token(claim.attempt) if metered else None,
             }
         )
+
+    def _stop_at(self, claim: Claim) -> MicroUSD | None:
+        """Where the SDK itself shall stop: at the rest of the task's own budget; without a gateway, also of the caps."""
+        limit = self._kernel.config.roles[claim.role].max_budget
+        if limit is not None:
+            spent = self._kernel.store.db.value("SELECT cost_micros FROM tasks WHERE id = ?", claim.task)
+            limit = MicroUSD(max(0, limit - spent))
+        if self._auth.kind != "inherit":
+            return limit
+        cap, left = self._caps.tightest(claim.role)
+        if limit is None or left < limit:
+            self.by_attempt[claim.attempt].refused = (cap, 1)
+            return left
+        return limit
+
+    def _why_again(self, claim: Claim) -> str | None:
+        """In what words the attempt before this one ended, for the agent that goes on."""
+        error: str | None = self._kernel.store.db.value(
+            "SELECT error FROM attempts WHERE task_id = ? AND number < ? ORDER BY number DESC LIMIT 1",
+            claim.task, claim.number,
+        )  # fmt: skip
+        return error and error[:500]
 
     def _of_role(self, name: str) -> TaskMsg:
         """What every task of a role has in common; made once for each configuration."""
@@ -188,24 +250,30 @@ class Runs:
     def reload(self) -> None:
         """The configuration was replaced: read the prompts anew, all of them, so that a missing one is seen now."""
         self._fixed = {name: self._of_role(name) for name in self._kernel.config.roles}
+        self._prices = watched(self._kernel.config, self._kernel.places)
+        self._gateway.reload()
+
+    def check(self, config: ProducerConfig) -> None:
+        """Whether a configuration can be taken over. Raises ConfigError, PricingError."""
+        check_models(config, self._kernel.places, self._auth)
 
     # ---- what workers say
 
-    def started(self, message: Started) -> None:
+    def started(self, peer: Peer, message: Started) -> None:
         """A run has begun."""
         run = self.by_attempt.get(message.attempt)
-        if run and self._kernel.store.attempts.started(
-            message.attempt, message.session_id, message.resumed, message.note
-        ):
-            run.started = True
+        if run is None or run.worker != peer.name:
+            return
+        if self._kernel.store.attempts.started(message.attempt, message.session_id, message.resumed, message.note):
+            run.started = run.noted = True
             self._kernel.tell(
                 "attempt.started", role=run.role, task=run.task, attempt=run.attempt, title=run.title, note=message.note
             )
 
-    def progress(self, message: Progress) -> None:
+    def progress(self, peer: Peer, message: Progress) -> None:
         """A run goes on. Tool calls get an audit row each; the rest is for whoever watches."""
         run = self.by_attempt.get(message.attempt)
-        if run is None:
+        if run is None or run.worker != peer.name:
             return
         data = message.data
         if message.kind == "tool_call":
@@ -219,8 +287,8 @@ class Runs:
                 "tool_failed", actor=run.role, task=run.task, attempt=run.attempt, tool=data.get("name"),
                 id=data.get("id"), summary=str(data.get("summary", ""))[:500],
             )  # fmt: skip
-        elif message.kind == "usage" and isinstance(data.get("cost_micros"), int):
-            run.streamed += max(0, data["cost_micros"])
+        elif message.kind == "usage" and not run.metered:
+            run.streamed += self._priced({str(data.get("model")): data})
         self._kernel.tell(f"progress.{message.kind}", role=run.role, task=run.task, attempt=run.attempt, **data)
 
     def result(self, peer: Peer, message: Result) -> None:
@@ -229,7 +297,7 @@ class Runs:
         if run is None:
             self._stale(peer, message)
             return
-        if peer.kind != "worker" or peer.role != run.role:
+        if peer.kind != "worker" or peer.role != run.role or peer.name != run.worker:
             self._kernel.audit("forged_result", actor=peer.role or peer.kind, attempt=message.attempt)
             return
         if run.result is None:
@@ -244,6 +312,7 @@ class Runs:
         if found is None:
             cancelled = self._kernel.store.db.value("SELECT cancel FROM attempts WHERE id = ?", attempt)
             late = run.stop_by is None and self._kernel.monotonic() > run.deadline
+            run.silent = run.started
             if cancelled or not run.started:
                 found = Result(attempt=attempt, task=run.task, outcome="cancelled", error=cancelled or why)
             else:
@@ -288,18 +357,21 @@ class Runs:
             return
         if not run.metered:
             self._charge(run, result)
+        if result.session_id and not run.noted:  # its Started was lost with a supervisor, or comes behind the result
+            store.attempts.started(run.attempt, result.session_id, False, None)
         settlement = self._judge(known, run, result)
         ending = Ending(
             result.outcome, result.text, result.error, tuple(result.output_refs),
             None if result.cost is None else MicroUSD(result.cost), result.turns, result.tool_calls,
         )  # fmt: skip
         after = store.attempts.settle(known, settlement, ending)
+        self.survivors += result.survivors
         if result.survivors:
             self._kernel.audit("survivors", task=run.task, attempt=run.attempt, count=result.survivors)
         if settlement.failed:
             self._failed(run.role)
         if settlement.throttle_until is not None:
-            store.roles.set_state(run.role, "throttled", until=settlement.throttle_until, reason=result.error)
+            self._caps.throttle(run.role, settlement.throttle_until, result.error or "the model API asked us to wait")
         if after is TaskState.ESCALATED and settlement.task is TaskEvent.EXHAUSTED:
             self._escalated(run.task, run.role, settlement.reason or "", audited=True)
 
@@ -313,27 +385,30 @@ class Runs:
     def _judge(self, known: Running, run: Run, result: Result) -> Settlement:
         if result.outcome == "budget":
             cap, floor = run.refused or (f"task {run.task}", 0)
-            if cap == "project" or cap.startswith("role "):
-                wait = None if self._caps.refuse(cap, run.role, floor) else self._kernel.store.db.now + BUDGET_PAUSE
-                return Settlement(AttemptEvent.CANCELLED, TaskEvent.INTERRUPTED, known.retry_count, not_before=wait)
+            later: float | None = self._kernel.store.db.now + BUDGET_PAUSE
+            shared = cap == "project" or cap.startswith("role ")
+            if shared or (run.refused and self._caps.comes_back(cap, run.role, run.task, run.root, floor)):
+                later = None if shared and self._caps.refuse(cap, run.role, floor) else later
+                return Settlement(AttemptEvent.CANCELLED, TaskEvent.INTERRUPTED, known.retry_count, not_before=later)
             reason = f"{cap} has spent its own budget: {result.error or ''}"
             return Settlement(AttemptEvent.CANCELLED, TaskEvent.EXHAUSTED, known.retry_count, reason=reason)
         role = self._kernel.config.roles.get(run.role)
         policy = RetryPolicy(role.retry.max, role.retry.base_seconds, role.retry.cap_seconds) if role else RetryPolicy()
+        stopped = known.cancel is not None and result.outcome in STOPPED_AS
         return settle(
-            result.outcome, retry_count=known.retry_count, policy=policy, now=self._kernel.store.db.now,
-            jitter=self._kernel.jitter(), until=result.until, error=result.error,
+            "cancelled" if stopped else result.outcome, retry_count=known.retry_count, policy=policy,
+            now=self._kernel.store.db.now, jitter=self._kernel.jitter(), until=result.until, error=result.error,
         )  # fmt: skip
 
     def _charge(self, run: Run, result: Result) -> None:
         """Book a run whose requests no gateway metered: what it reported, else the most that is known of it."""
-        if result.outcome == "lost":
-            amount, source = run.streamed, "stream"
-            if not amount:
-                hold = self._kernel.store.accounts.hold(run.attempt)
-                amount, source = (hold[1] if hold else 0), "hold"
-        else:
-            amount, source = max(result.cost or 0, 0), "invoker"
+        amount, source = result.cost or 0, "invoker"
+        if result.cost is None:
+            counted = {model: used.model_dump() for model, used in result.usage.items()}
+            amount, source = max(run.streamed, self._priced(counted)), "stream"
+        if run.silent and not amount:
+            hold = self._kernel.store.accounts.hold(run.attempt)
+            amount, source = (hold[1] if hold else 0), "hold"
         if amount:
             tokens: dict[str, int] = {}
             for usage in result.usage.values():
@@ -343,6 +418,29 @@ class Runs:
             cost = Cost(run.attempt, run.attempt, model, MicroUSD(amount), source, source == "invoker", tokens)
             if self._kernel.store.attempts.book(cost):
                 self._caps.spent(run.role, amount)
+
+    def _priced(self, usage: Mapping[str, Mapping[str, Any]]) -> int:
+        """Token counts by model at the table's prices, in micro-dollars. What has no price counts nothing here."""
+        prices, total = self._prices.table(), 0
+        for model, counts in usage.items():
+            with suppress(UnknownModel, ValueError):
+                known = {name: counts[name] for name in Usage.model_fields if name in counts}
+                total += prices.lookup(model).cost_of(Usage(**known))
+        return total
+
+    def _recall_failures(self) -> None:
+        """The failures that a supervisor before this one counted, as far as no human has looked since."""
+        config, db = self._kernel.config.failure_burst, self._kernel.store.db
+        seen = db.value(
+            "SELECT max(json_extract(CAST(body AS TEXT), '$.at')) FROM audit WHERE action IN"
+            " ('kill_switch_armed_by_producer', 'kill_switch_disarmed', 'kill_switch_released')"
+        )
+        for role, finished in db.rows(
+            "SELECT role, finished_at FROM attempts WHERE state IN ('failed', 'lost') AND finished_at > ?"
+            " ORDER BY finished_at",
+            max(seen or "", iso(db.now - config.window_seconds)),
+        ):
+            self._failures[role] = (*self._failures[role], from_iso(finished))[-config.count :]
 
     def _failed(self, role: str) -> None:
         policy = Burst(self._kernel.config.failure_burst.count, self._kernel.config.failure_burst.window_seconds)
@@ -356,7 +454,7 @@ class Runs:
         if not audited:
             self._kernel.audit("escalation", actor=role, task=task, reason=reason)
         self._kernel.store.outbox.put("escalation", {"task": task})
-        self._kernel.notify("escalation", f"a task of {role} needs you", f"{task}: {reason}"[:500])
+        self._kernel.notify("escalation", f"a task of {role} needs you", f"{task}: {reason}"[:500], push=task)
 
     # ---- stopping
 
@@ -405,6 +503,11 @@ class Runs:
             run = self.by_attempt[attempt]
             run.started = True
             worker.attempts.setdefault(attempt, run.begun)
+            row = self._kernel.store.db.one("SELECT session_id, cancel FROM attempts WHERE id = ?", attempt)
+            if row and not run.noted:
+                run.noted = self._kernel.store.attempts.started(attempt, row[0], False, None)
+            if row and row[1]:  # who asked may have died before the worker heard of it
+                self.stop(attempt, row[1], 2.0)
 
     def escalated_by_agent(self, run: Running, reason: str) -> None:
         """An agent asked for a human: its run may end by itself, its task waits."""

@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,7 +33,7 @@ SUSPECT_AFTER = 30.0
 START_LIMIT = 120.0
 KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TERM", "TMPDIR", "USER", "LOGNAME", "SHELL",
                   "XDG_STATE_HOME", "XDG_RUNTIME_DIR", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "PYTHONPATH",
-                  "LD_PRELOAD", "SSL_CERT_FILE", "SSL_CERT_DIR")  # fmt: skip
+                  "LD_PRELOAD", "CLAUDE_CONFIG_DIR", "SSL_CERT_FILE", "SSL_CERT_DIR")  # fmt: skip
 
 
 @dataclass
@@ -85,7 +86,8 @@ class Workers:
         self._policy = policy or RestartPolicy()
         self.by_id: dict[str, Worker] = {}
         self.by_fd: dict[int, Worker] = {}
-        self.strangers_until = 0.0
+        self.survivors = 0
+        self.last_runs: dict[str, str | None] = {}  # the attempt that a worker which we found dead was in
         self._history: dict[str, tuple[float, ...]] = {}
         self._resting: dict[tuple[str, int], float] = {}
 
@@ -103,16 +105,23 @@ class Workers:
                 ident, role, slot = str(data["worker"]), str(data["role"]), int(data["slot"])
                 process = psutil.Process(int(data["pid"]))
                 alive = abs(process.create_time() - float(data["pid_start"])) < 1.5
+                alive = alive and process.status() != psutil.STATUS_ZOMBIE  # an init that reaps nothing
             except (OSError, ValueError, KeyError, TypeError, psutil.Error):
                 alive = False
             if not alive:
-                path.unlink(missing_ok=True)
+                self._bury(path)
                 self._kernel.keys.revoke(path.stem)
                 continue
             self._add(Worker(ident, role, slot, process.pid, self._kernel.monotonic()))
         for name in self._kernel.keys.names():
             if name not in self.by_id and name not in ("operator", "gateway"):
                 self._kernel.keys.revoke(name)
+
+    def _bury(self, path: Path) -> None:
+        """A dead worker's file says what it was running, and goes."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            self.last_runs[path.stem] = json.loads(path.read_text())["attempt"]
+        path.unlink(missing_ok=True)
 
     def hello(self, peer: Peer, message: Hello) -> Worker | None:
         """A worker says who it is; None where it may not take part."""
@@ -188,6 +197,7 @@ class Workers:
             "--slot", str(slot), "--worker", ident, "--invoker", kernel.options.invoker,
             "--kill-switch", str(kernel.config.kill_switch), "--project-root", str(kernel.config.project_root),
             "--prefetch", str(kernel.config.roles[role].prefetch),
+            "--orphan-seconds", str(kernel.config.orphan_seconds),
         ]  # fmt: skip
         log = kernel.places.workers / f"{ident}.log"
         child = kernel.options.launch(command, self.environment(), log)
@@ -256,7 +266,10 @@ class Workers:
 
     def kill(self, worker: Worker) -> None:
         """End a worker and everything below it, now. Its exit is then seen like any other."""
-        self._kernel.after.append(lambda: self.end_tree(worker, 0.0))
+        self._kernel.after.append(lambda: self._count(self.end_tree(worker, 0.0)))
+
+    def _count(self, survivors: int) -> None:
+        self.survivors += survivors
 
     def end_tree(self, worker: Worker, grace: float) -> int:
         """End a worker process and all its descendants; how many survive."""

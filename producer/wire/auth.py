@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,6 +34,9 @@ MAY_USE: dict[bytes, frozenset[Kind]] = {
 OPERATOR = "operator"
 GATEWAY = "gateway"
 _SERVER = "server"
+_NAME = re.compile("[A-Za-z0-9_-]{1,64}")
+_Z85 = 40  # characters of a key
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError)  # what reading a JSON file of another shape raises
 
 
 @dataclass(frozen=True)
@@ -104,8 +108,11 @@ class Keys:
         """The key pair of a peer, by its name. Raises WireError where there is none."""
         try:
             data = json.loads(self._file(name).read_text())
-            return KeyPair(data["public"].encode(), data["secret"].encode())
-        except (OSError, ValueError, KeyError) as error:
+            pair = KeyPair(data["public"].encode(), data["secret"].encode())
+            if len(pair.public) != _Z85 or len(pair.secret) != _Z85:
+                raise ValueError("it is not a key")
+            return pair
+        except (OSError, *_MALFORMED) as error:
             raise WireError(f"no usable key for {name} in {self.directory}: {error}") from None
 
     def server(self) -> KeyPair:
@@ -139,10 +146,12 @@ class Keys:
             try:
                 data = json.loads(path.read_text())
                 self._peers[data["public"].encode()] = Peer.of(data["kind"], data["name"], data["role"])
-            except (OSError, ValueError, KeyError):
+            except (OSError, *_MALFORMED):
                 continue  # the server's own key, or a file that is just going
 
     def _file(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise WireError(f"{name!r} cannot be the name of a peer")
         return self.directory / f"{name}.key"
 
 

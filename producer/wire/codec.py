@@ -48,11 +48,25 @@ def decode(frames: Sequence[bytes]) -> Message | None:
     if cls is None:
         return None
     try:
-        return cls.model_validate(strict_json(body))
+        return _canonical(cls, body) or cls.model_validate(strict_json(body))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise WireError(f"{cls.__name__}.{where}: {first['msg']}") from None
+
+
+def _canonical(cls: type[Message], body: bytes) -> Message | None:
+    """The message, where the body is to the byte what we ourselves would write for it; else None, and it is looked at.
+
+    Such a body cannot hold anything that strict_json refuses but depth, and costs a quarter of it.
+    """
+    if len(body) > MAX_BODY or _maybe_deep(body):
+        return None
+    try:
+        message = cls.model_validate_json(body)
+        return message if message.model_dump_json().encode() == body else None
+    except ValueError:
+        return None
 
 
 def strict_json(body: bytes, limit: int = MAX_BODY) -> Any:
@@ -60,7 +74,7 @@ def strict_json(body: bytes, limit: int = MAX_BODY) -> Any:
     if len(body) > limit:
         raise WireError(f"JSON of {len(body)} bytes is over the limit of {limit}")
     try:
-        value = json.loads(body.decode(), object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant)
+        value = _parse(body.decode())
     except (ValueError, RecursionError) as error:
         raise WireError(f"not JSON as we take it: {error}") from None
     if _maybe_deep(body) and nesting(value) > MAX_DEPTH:
@@ -86,6 +100,9 @@ def _finite(text: str) -> float:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+_parse = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant).decode
 
 
 def _maybe_deep(body: bytes) -> bool:

@@ -60,6 +60,7 @@ class TaskMsg(Message):
     home: str
     session_id: str
     resume: bool = False
+    interrupted: str | None = None
     auth: Literal["gateway", "inherit", "none"] = "none"
     base_url: str | None = None
     api_token: str | None = None

@@ -31,6 +31,8 @@ from producer.wire.messages import Event, JsonObject, Message, Progress, Reply, 
 Name = Literal["tasks", "results", "control"]
 Socket = zmq.Socket[bytes]
 _MARK = 20_000
+_NOW = int(zmq.NOBLOCK)
+_MORE = int(zmq.NOBLOCK) | int(zmq.SNDMORE)
 _LOOK = 0.25  # seconds between two looks at whether the supervisor is still there
 _AGAIN = 0.02  # seconds until a send that the socket did not take is tried again
 
@@ -113,7 +115,7 @@ class Server:
             socket = self._sockets[name]
             for _ in range(limit):
                 try:
-                    parts = socket.recv_multipart(zmq.NOBLOCK, copy=False)
+                    parts = socket.recv_multipart(_NOW, copy=False)
                 except zmq.Again:
                     break
                 yield _read(name, parts)
@@ -121,14 +123,14 @@ class Server:
     def send(self, socket: Literal["tasks", "control"], address: bytes, message: Message) -> bool:
         """Send to one peer; False where it is gone or does not take what it is sent."""
         try:
-            self._sockets[socket].send_multipart([address, *encode(message)], zmq.NOBLOCK)
+            _send(self._sockets[socket], [address, *encode(message)])
         except zmq.ZMQError:
             return False
         return True
 
     def publish(self, event: Event) -> None:
         """Tell whoever listens on the events socket. The topic is the event's kind."""
-        self._sockets["events"].send_multipart([event.kind.encode(), *encode(event)], zmq.NOBLOCK)
+        _send(self._sockets["events"], [event.kind.encode(), *encode(event)])
 
     def listeners(self) -> bool:
         """Whether anybody listens on the events socket: without one, no event need be made."""
@@ -145,6 +147,13 @@ class Server:
         self._context.term()
         for path in self._paths if unlink else ():
             path.unlink(missing_ok=True)
+
+
+def _send(socket: Socket, frames: list[bytes]) -> None:
+    """Send without waiting. Plain integers for flags: pyzmq's enums cost more than the rest of the call."""
+    for frame in frames[:-1]:
+        socket.send(frame, _MORE)
+    socket.send(frames[-1], _NOW)
 
 
 def _read(name: Name, parts: list[zmq.Frame]) -> Incoming | Malformed:
@@ -232,13 +241,13 @@ class AsyncPeer:
             return
         while self._outbox:
             try:
-                self._socket.send_multipart(self._outbox[0], zmq.NOBLOCK)
+                _send(self._socket, self._outbox[0])
             except zmq.Again:
                 break
             self._outbox.popleft()
         while True:
             try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+                frames = self._socket.recv_multipart(_NOW)
             except zmq.Again:
                 break
             try:
@@ -294,7 +303,7 @@ class AsyncPush:
         self._retry = None
         while self._outbox:
             try:
-                self._socket.send_multipart(self._outbox[0], zmq.NOBLOCK)
+                _send(self._socket, self._outbox[0])
             except zmq.Again:
                 self._retry = self._loop.call_later(_AGAIN, self._flush)
                 return

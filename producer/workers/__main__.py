@@ -71,6 +71,8 @@ async def _serve(given: argparse.Namespace, runner: Runner | None) -> None:
 async def _converse(
     given: argparse.Namespace, settings: Settings, outbox: Outbox, register: Register, runner: Runner | None
 ) -> bool:
+    if ":" in given.invoker and given.project_root:
+        os.chdir(given.project_root)  # as in 0.3.x: the relative paths of an invoker are the project's
     runner = runner or make_runner(given.invoker, settings.places.key, given.project_root)
     peer = await AsyncPeer.connect(settings.places, given.worker)
     push = await AsyncPush.connect(settings.places, given.worker)

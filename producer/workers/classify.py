@@ -18,9 +18,16 @@ from producer.wire.messages import Outcome
 BUDGET_MARKER = "ai-producer:budget:"
 KILL_MARKER = "ai-producer:kill-switch:"
 MODEL_MARKER = "ai-producer:unknown-model:"
+CLOSED_MARKER = "ai-producer:closed:"
 RETRY_AT_MARKER = "ai-producer:retry-at:"
 
-MARKERS: dict[str, Outcome] = {BUDGET_MARKER: "budget", KILL_MARKER: "cancelled", MODEL_MARKER: "permanent"}
+MARKERS: dict[str, Outcome] = {
+    BUDGET_MARKER: "budget",
+    KILL_MARKER: "cancelled",
+    MODEL_MARKER: "permanent",
+    CLOSED_MARKER: "failed",  # whoever closed it knows better, and does not take this result
+}
+_RETRY_AT = re.compile(r"\s*\(?" + re.escape(RETRY_AT_MARKER) + r"\s*(\d+(?:\.\d+)?)\)?")
 PERMANENT_WORDS = frozenset({"authentication_failed", "billing_error", "model_not_found", "invalid_request"})
 PERMANENT_REASONS = frozenset({"prompt_too_long", "image_error"})
 PERMANENT_EXCEPTIONS = frozenset({"CLINotFoundError", "CLIConnectionError"})
@@ -79,7 +86,8 @@ def classify(ending: Ending, now: float) -> Verdict:
     if ending.subtype == "error_max_budget_usd":
         return Verdict("budget", "the task reached its own budget (max_budget_usd)")
     if ending.limited or ending.status in THROTTLE_STATUSES or ending.word in ("rate_limit", "overloaded"):
-        return Verdict("throttled", _line(ending.text) or "the model API asked us to wait", _until(ending, now))
+        text = _line(_RETRY_AT.sub("", ending.text)) or "the model API asked us to wait"
+        return Verdict("throttled", text, _until(ending, now))
     return Verdict("permanent" if _is_permanent(ending) else "failed", _explain(ending))
 
 
@@ -102,7 +110,7 @@ def _is_permanent(ending: Ending) -> bool:
 
 
 def _until(ending: Ending, now: float) -> float | None:
-    if named := re.search(re.escape(RETRY_AT_MARKER) + r"\s*(\d+(?:\.\d+)?)", ending.text):
+    if named := _RETRY_AT.search(ending.text):
         return float(named[1])
     if ending.resets_at is not None:
         return ending.resets_at

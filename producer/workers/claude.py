@@ -44,6 +44,11 @@ LEAVE_SECONDS = 1.0
 STDERR_LINES = 20
 
 
+def go_on(task: TaskMsg) -> str:
+    """What a resumed session is told first, with the reason of its interruption where one is known."""
+    return f"{CONTINUE}\nWhat interrupted you: {task.interrupted}" if task.interrupted else CONTINUE
+
+
 @dataclass
 class Run:
     """What is collected of one claude process."""
@@ -105,7 +110,7 @@ class ClaudeRunner:
     async def _process(self, task: TaskMsg, session: ground.Session, emit: Emit, call: CallLedger, stop: Stop) -> Run:
         """One claude process from start to end."""
         run = Run(Listener(task.attempt, emit))
-        prompt = CONTINUE if session.resumed and session.prompted else task.prompt
+        prompt = go_on(task) if session.resumed and session.prompted else task.prompt
         messages: AsyncIterator[sdk.Message] | None = None
         try:
             messages = sdk.query(prompt=prompt, options=self._options(task, session, run, call))

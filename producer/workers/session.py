@@ -3,8 +3,9 @@
 1. HELLO until WELCOME, then READY. A task that comes is queued (up to the prefetch) and run; one run at a time.
 2. A result is written to the outbox, then sent, and stays until its ACK. Whoever becomes supervisor next gets what is
    still there.
-3. The supervisor's death is survived: a run goes on, its result is kept. A new supervisor is noticed by its new socket
-   file, and is told HELLO with what is in hand. HELLO is never repeated to a supervisor that has welcomed us: it might
+3. The supervisor's death is survived: a run goes on, its result is kept, and the no-progress clock stands still, for
+   model requests and ledger tools wait for a supervisor. A new one is noticed by its new socket file, and is told HELLO
+   with what is in hand. HELLO is never repeated to a supervisor that has welcomed us: it might
    cross with a task on its way here.
 4. An idle worker that has heard nothing for a while leaves. So does one that is told DRAIN, REFUSE, or gets SIGTERM.
 5. The kill switch is read here too: armed, no queued task is begun; armed with `now`, the run is stopped, supervisor or
@@ -56,6 +57,7 @@ TICK = 0.1
 HELLO_AGAIN = 5.0
 RESEND_AFTER = 10.0
 LAST_WORDS = 2.0
+ALONE_AFTER = 15.0  # a living supervisor asks after five silent seconds
 KILL_GRACE = 0.5
 
 
@@ -319,6 +321,8 @@ class Session:
                 self._greet()
             if self._welcomed:
                 self._resend(now)
+            if self._current and now - self._heard > ALONE_AFTER:
+                self._current[1].touch()
             idle = self._current is None and not self._queue
             if idle and now - self._heard > self._set.orphan_seconds:
                 self.terminate(f"heard nothing for {self._set.orphan_seconds:g} s")

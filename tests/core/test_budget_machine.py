@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -195,11 +195,9 @@ class Fleet(RuleBasedStateMachine):
             assert not self.books.attempts
 
 
-Fleet.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestFleet = Fleet.TestCase
 
 
-@settings(deadline=None)
 @given(small=st.integers(1, 5), floor=st.integers(40, 100), swarm=st.integers(2, 12), seed=st.randoms())
 def test_a_swarm_of_small_requests_does_not_starve_a_large_one(small, floor, swarm, seed):
     books = Books({PROJECT: 100, "code": 100, "qa": 100})
@@ -219,7 +217,6 @@ def test_a_swarm_of_small_requests_does_not_starve_a_large_one(small, floor, swa
     assert big.open == [floor]
 
 
-@settings(deadline=None)
 @given(
     limit=st.integers(1, 400),
     needs=st.lists(st.tuples(st.integers(20, 400), st.integers(1, 60)), min_size=2, max_size=10),

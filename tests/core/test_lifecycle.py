@@ -126,7 +126,7 @@ class OneTask(RuleBasedStateMachine):
         self.task = next_task(self.task, end.task)
         self.retries, self.not_before = end.retry_count, end.not_before or 0.0
         self.runs += outcome in (Outcome.FAILED, Outcome.LOST, Outcome.PERMANENT)
-        assert self.retries == before + (end.task is TaskEvent.RETRIED)
+        assert self.retries == before + (outcome in (Outcome.FAILED, Outcome.LOST))
         assert (self.task is TaskState.ESCALATED) == (end.reason is not None)
 
     @precondition(lambda self: self.attempts and not self.running)
@@ -157,7 +157,7 @@ class OneTask(RuleBasedStateMachine):
     @invariant()
     def retries_are_bounded(self):
         assert self.retries <= self.policy.max
-        assert self.runs <= self.policy.max + 1
+        assert self.runs <= self.policy.max
 
     @invariant()
     def backoff_is_bounded(self):

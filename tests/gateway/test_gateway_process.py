@@ -261,8 +261,8 @@ def test_it_leaves_when_there_was_no_supervisor_for_long(tmp_path):
     ("arguments", "said"),
     [
         (["--min-max-tokens", "0"], "--min-max-tokens"),
-        (["--prices", "{"], "--prices"),
-        (["--prices", '{"m": {}}'], "models.m"),
+        (["--prices", "no-such-file.json"], "no-such-file.json"),
+        (["--prices", __file__], "not JSON"),
     ],
 )
 def test_bad_arguments_are_one_clear_line(tmp_path, arguments, said):

@@ -196,7 +196,8 @@ roles:
         attempt = r.attempt()
         response = await r.ask(attempt)
         assert (response.status_code, response.headers["retry-after"]) == (429, "7")
-        assert response.json()["error"] == {"type": "rate_limit_error", "message": "slow down"}
+        error = response.json()["error"]
+        assert error["type"] == "rate_limit_error" and error["message"].startswith("slow down (ai-producer:retry-at:")
         assert [(record.status, record.cost) for record in r.records()] == [(429, 0)]
         assert (await r.ask(attempt)).status_code == 200
 

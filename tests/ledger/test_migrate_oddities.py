@@ -1,0 +1,73 @@
+"""What 0.3 stored and this version does not take as it stands: it is mended, kept as text, and said."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from old_ledger import MOMENT, OldLedger, rows, status, take
+
+from producer.ids import is_id
+from producer.ledger import Reader
+
+
+def test_ids_that_are_no_ulids_stay_and_those_unsafe_in_a_path_give_way_everywhere(old: OldLedger) -> None:
+    old.task("T-1")
+    old.task("../../evil", ["T-1"], status="done")
+    old.task("child", ["../../evil", "T-1"], parent_task_id="../../evil")
+    old.task(None, title="nameless")
+    old.audit("task_inserted", "child", caused_by_task_id="../../evil")
+    old.add("decisions", id="d", task_id="../../evil", agent_owner="qa", kind="k", decision_text="t", rationale="r",
+            made_at=MOMENT)  # fmt: skip
+    report = take(old)
+    assert report.done
+    (was, evil), (_, nameless) = report.done.notes.renamed
+    assert was == "../../evil" and is_id(evil) and is_id(nameless)
+    assert set(status(old.path)) == {"T-1", evil, "child", nameless}
+    assert rows(old.path, "SELECT parent_task_id, caused_by_task_id, root_task_id, dependencies, open_dependencies FROM"
+                " tasks WHERE id = 'child'") == [(evil, evil, evil, json.dumps([evil, "T-1"]), 1)]  # fmt: skip
+    assert rows(old.path, "SELECT task_id FROM decisions") == [(evil,)]
+    assert rows(
+        old.path, "SELECT task_id, json_extract(detail, '$.before') FROM audit_log WHERE action = 'task_renamed'"
+    )[0] == (evil, "../../evil")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[1, 2]", "{broken", '"text"', '{"a": NaN}', '{"a": "\\ud800"}', "[" * 40 + "]" * 40, '{"a": 1, "a": 2}', ""],
+)
+def test_a_payload_that_no_worker_can_be_sent_is_kept_as_text(old: OldLedger, text: str) -> None:
+    old.task("a", payload=text)
+    report = take(old)
+    assert report.done and [note.column for note in report.done.notes.changed] == ["payload"]
+    with Reader(old.path) as reader:
+        assert reader.task("a")["payload"] == {"payload_0_3": text}
+
+
+def test_lists_that_cannot_be_read_are_kept_as_text(old: OldLedger) -> None:
+    old.task("a", needs="{broken", output_refs="a.py, b.py")
+    old.task("b", payload=None, output_refs=None)
+    report = take(old)
+    with Reader(old.path) as reader:
+        assert reader.task("a")["output_refs"] == ["a.py, b.py"]
+        assert reader.task("a")["dependencies"] == ["{broken"]
+        assert (reader.task("b")["payload"], reader.task("b")["output_refs"]) == ({}, [])
+    assert report.done and list(report.done.notes.escalated) == ["a"], "what it waited for is not known"
+
+
+@pytest.mark.parametrize(("given", "stored"), [(9, 5), (-1, 0), (2.5, 2), ("urgent", 3), (5, 5)])
+def test_a_priority_outside_the_scale_is_brought_into_it(old: OldLedger, given: Any, stored: int) -> None:
+    old.task("a", priority=given)
+    report = take(old)
+    assert rows(old.path, "SELECT priority FROM tasks") == [(stored,)]
+    assert report.done and len(report.done.notes.changed) == (given != stored)
+
+
+@pytest.mark.parametrize("column", ["title", "description"])
+def test_a_task_too_long_for_a_message_is_escalated_and_not_cut(old: OldLedger, column: str) -> None:
+    old.task("a", **{column: "ю" * 40_000})
+    old.task("b", status="done", **{column: "ю" * 40_000})
+    report = take(old)
+    assert report.done and list(report.done.notes.escalated) == ["a"]
+    assert rows(old.path, f"SELECT length({column}) FROM tasks") == [(40_000,), (40_000,)]

@@ -1,0 +1,116 @@
+"""Stopping, restarting, and who may run at all; what the service manager hears of it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+from contextlib import closing
+
+import psutil
+import pytest
+from driving import Project, until
+
+from producer.ledger import LedgerClient
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_what_runs_and_costs_it_no_retry(project: Project, supervise, number) -> None:
+    project.configure({"code": {"workers": 2, "prefetch": 2}}, shutdown_grace_seconds=2)
+    tasks = [project.file_task(f"t{n}", payload={"sleep_seconds": 600}) for n in range(5)]
+    supervisor = supervise().ready()
+    supervisor.until_count("in_progress", 4)
+    assert supervisor.stop(number, 15) == 0
+    for task in tasks:
+        after = project.task(task)
+        assert (after["status"], after["retry_count"]) == ("pending", 0)
+        assert all(attempt["state"] == "cancelled" for attempt in after["attempts"])
+    assert project.actions("producer_shutdown")[-1]["detail"]["survivors"] == 0
+    assert list(project.places.workers.glob("*")) == [] and not list(project.state.glob("escalations/*"))
+    assert project.books_balance() == 0
+
+
+def test_the_second_supervisor_of_a_ledger_names_the_first_and_leaves(project: Project, supervise) -> None:
+    first = supervise().ready()
+    (project.root / "other.yaml").write_text(project.file.read_text())
+    second = supervise()
+    assert second.exits() == 1
+    assert f"pid {first.pid}" in second.output.read_text()
+    project.file_task()
+    first.until_count("done", 1)
+    assert len(project.actions("producer_boot")) == 1
+
+
+def test_a_restart_keeps_the_fleet_and_what_it_runs(project: Project, supervise) -> None:
+    project.configure({"code": {"workers": 2}})
+    supervisor = supervise().ready()
+    task = project.file_task(payload={"sleep_seconds": 2})
+    supervisor.until_count("in_progress", 1)
+    pids = {worker["pid"] for worker in supervisor.workers()}
+    assert project.producerctl("restart").returncode == 0
+    supervisor.until(lambda: len(project.actions("producer_boot")) == 2)
+    supervisor.ready()
+    assert {worker["pid"] for worker in supervisor.workers()} == pids
+    assert len(supervisor.until_status(task, "done")["attempts"]) == 1
+    assert project.producerctl("stop").returncode == 0
+    assert supervisor.exits() == 0
+
+
+def test_the_service_manager_is_told(project: Project, supervise, private) -> None:
+    path = private / f"n{os.getpid()}"
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as manager:
+        manager.bind(str(path))
+        manager.settimeout(15)
+        supervisor = supervise(env={"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "400000"})
+        heard = [manager.recv(4096).decode() for _ in range(4)]
+        assert heard[0] == "READY=1\nSTATUS=serving testbed"
+        assert heard[1:] == ["WATCHDOG=1"] * 3
+        os.kill(supervisor.pid, signal.SIGTERM)
+        while (last := manager.recv(4096).decode()) == "WATCHDOG=1":
+            pass
+        assert last.splitlines()[0] == "STOPPING=1"
+    assert supervisor.exits() == 0
+    path.unlink()
+
+
+def test_no_worker_hears_of_the_watchdog_or_of_the_keys(project: Project, supervise, private) -> None:
+    secrets = {"ANTHROPIC_API_KEY": "sk-secret", "NOTIFY_SOCKET": "/nowhere", "GITHUB_TOKEN": "ghp-secret"}
+    supervisor = supervise(env=secrets).ready()
+    (worker,) = supervisor.workers()
+    seen = psutil.Process(worker["pid"]).environ()
+    assert not set(secrets) & set(seen) and seen["AI_PRODUCER_PROJECT"] == project.places.key
+
+
+def test_a_full_disk_is_waited_out_and_no_run_is_lost(project: Project, supervise) -> None:
+    project.configure({"code": {"workers": 2}})
+    with project.client() as client:
+        tasks = client.insert_tasks(
+            {"agent_owner": "code", "title": f"t{n}", "description": "d", "payload": {"sleep_seconds": 0.3}}
+            for n in range(6)
+        )
+    supervisor = supervise().ready()
+    supervisor.until_count("done", 1)
+    process = psutil.Process(supervisor.pid)
+    limit = process.rlimit(resource.RLIMIT_FSIZE)
+    process.rlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))  # no file of this process may grow beyond a page
+    supervisor.until(lambda: "the ledger cannot be written" in supervisor.output.read_text())
+    process.rlimit(resource.RLIMIT_FSIZE, limit)
+    supervisor.until_count("done", len(tasks))
+    assert all(len(project.task(task)["attempts"]) == 1 for task in tasks)
+    assert supervisor.stop() == 0
+    project.books_balance()
+
+
+def test_a_ledger_that_is_none_is_refused_and_left_as_it_is(project: Project, supervise) -> None:
+    ledger = project.state / "ledger.db"
+    ledger.parent.mkdir()
+    ledger.write_bytes(b"my notes\n" * 1000)
+    supervisor = supervise()
+    assert supervisor.exits() in (1, 2)
+    assert str(ledger) in supervisor.output.read_text()
+    assert ledger.read_bytes() == b"my notes\n" * 1000
+    ledger.unlink()
+    with closing(LedgerClient(ledger)) as client:
+        client.insert_task(agent_owner="code", title="t", description="d")
+    until(lambda: supervise("--once").exits() == 0)
