@@ -31,8 +31,8 @@ from producer.reaper import PROJECT_MARKER, Family
 from producer.wire.sockets import Control
 
 SOURCE = str(Path(__file__).resolve().parent.parent)
-PATIENCE = 20.0
-LOOK = 0.02
+PATIENCE = 45.0  # enough for a machine that does much else; what holds, holds at once
+LOOK = 0.03
 T = TypeVar("T")
 
 

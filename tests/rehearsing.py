@@ -12,6 +12,7 @@ from driving import Project, Supervisor
 from producer.gateway import bill as model_bill
 
 Turn = Mapping[str, Any]
+LONG = 120.0  # seconds to wait for something that takes five on a machine with nothing else to do
 
 
 def with_shell(**more: Any) -> dict[str, Any]:
@@ -72,4 +73,14 @@ def equal_bills(project: Project) -> int:
     return spent
 
 
-Rehearse = Callable[..., Supervisor]
+def report(project: Project) -> str:
+    """The morning report's text."""
+    ran = project.producerctl("report")
+    assert ran.returncode == 0, ran.stderr
+    return Path(ran.stdout.strip()).read_text()
+
+
+def rehearse(supervise: Callable[..., Supervisor], project: Project, roles: Any, *options: str) -> Supervisor:
+    """A supervisor whose agents are the real CLI and whose model plays ``roles`` (see write_script), once it is up."""
+    script = write_script(project, roles)
+    return supervise("--rehearse", str(script), *options, invoker=None).ready(seconds=LONG)

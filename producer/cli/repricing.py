@@ -160,6 +160,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def _brief(value: Any) -> str:
+    if isinstance(value, Decimal):
+        return f"{value.normalize():f}"
     return "(none)" if value is None else str(value)
 
 

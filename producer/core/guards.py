@@ -79,7 +79,7 @@ def check_pending(role: str, pending: int, limits: Limits) -> None:
 def check_wakeup(lineage: Iterable[str]) -> None:
     """``lineage``: the roles of the tasks that a task for the role `wakeup` would come from."""
     if WAKEUP in lineage:
-        raise LimitReached("a wake-up files no wake-up: file the missing work for another role, or say that there is none")
+        raise LimitReached("a wake-up files no wake-up: file the missing work for another role, or say there is none")
 
 
 def check_title(title: str, limits: Limits) -> None:

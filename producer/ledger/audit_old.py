@@ -108,8 +108,11 @@ def _fits(row: Row, previous: str) -> bool:
 
 
 def _line(row: Row) -> bytes:
-    return json.dumps(row, default=_blob, ensure_ascii=False).encode() + b"\n"
+    return _encode(row).encode() + b"\n"
 
 
 def _blob(value: Any) -> Any:
     return {"blob": value.hex()}
+
+
+_encode = json.JSONEncoder(default=_blob, ensure_ascii=False).encode

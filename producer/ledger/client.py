@@ -278,12 +278,15 @@ class LedgerClient:
 
     def last_audit_event(self, *, action: str) -> AuditRow | None:
         """The newest row with this action."""
-        rows = self._reader.rows(
-            "SELECT id, agent_owner, task_id, action, detail, coalesce(cost_usd, 0), timestamp FROM audit_log"
-            " WHERE action = ? ORDER BY id DESC LIMIT 1",
-            action,
-        )
-        return AuditRow(*rows[0]) if rows else None
+        for log, age in (("audit_own", "seq"), ("audit_0_3", "id")):
+            rows = self._reader.rows(
+                "SELECT id, agent_owner, task_id, action, detail, coalesce(cost_usd, 0), timestamp"
+                f" FROM {log} WHERE action = ? ORDER BY {age} DESC LIMIT 1",
+                action,
+            )
+            if rows:
+                return AuditRow(*rows[0])
+        return None
 
     def count_audit_events(
         self, *, action: str, caused_by_task_id: str | None = None, since_id: int | None = None

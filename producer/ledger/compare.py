@@ -42,10 +42,10 @@ def compare(source: Source, new: apsw.Connection, done: Transfer) -> Comparison:
     for table in (TASKS, *OTHERS):
         _compare_table(source, new, table, done, found)
     log = new.execute(f"SELECT {', '.join(audit_old.COLUMNS)} FROM audit_0_3 ORDER BY id")
-    before, after = audit_old.examine(source.log()), audit_old.examine(log)
-    found.rows[LOG] = after.rows
-    if before != after:
-        found.problems.append(f"{LOG}: {before} became {after}")
+    segment = audit_old.examine(log)
+    found.rows[LOG] = segment.rows
+    if segment != done.segment:
+        found.problems.append(f"{LOG}: {done.segment} became {segment}")
     _compare_edges(new, found)
     for (line,) in new.execute("PRAGMA integrity_check"):
         if line != "ok":

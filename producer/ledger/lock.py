@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from typing import Literal
 
 from producer.errors import LedgerError
 
-_LOOKS = 50
+_LOOKS = 100
+_LOOK_SECONDS = 0.002
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Lock:
                 if self.holder() is not None:
                     os.close(fd)
                     return False
+                time.sleep(_LOOK_SECONDS)  # somebody is just asking
         else:
             os.close(fd)
             return False

@@ -255,16 +255,22 @@ CREATE TRIGGER audit_0_3_is_never_updated BEFORE UPDATE ON audit_0_3
 CREATE TRIGGER audit_0_3_is_never_deleted BEFORE DELETE ON audit_0_3
   BEGIN SELECT raise(ABORT, 'audit_0_3: rows are never deleted'); END;
 
+-- Our chain under the old names; ids go on where the old log ends. ORDER BY seq, not id, uses the indexes.
+CREATE VIEW audit_own AS
+  SELECT seq,
+         seq + (SELECT coalesce(max(id), 0) FROM audit_0_3) AS id,
+         json_extract(CAST(body AS TEXT), '$.actor') AS agent_owner,
+         task_id,
+         action,
+         json_extract(CAST(body AS TEXT), '$.detail') AS detail,
+         coalesce(json_extract(CAST(body AS TEXT), '$.cost_micros'), 0) / 1000000.0 AS cost_usd,
+         json_extract(CAST(body AS TEXT), '$.at') AS timestamp,
+         lower(hex(coalesce((SELECT chain FROM audit AS before WHERE before.seq = audit.seq - 1), zeroblob(32))))
+           AS prev_hash,
+         lower(hex(chain)) AS row_hash
+  FROM audit;
+
 CREATE VIEW audit_log AS
   SELECT id, agent_owner, task_id, action, detail, cost_usd, timestamp, prev_hash, row_hash FROM audit_0_3
   UNION ALL
-  SELECT seq + (SELECT coalesce(max(id), 0) FROM audit_0_3),
-         json_extract(CAST(body AS TEXT), '$.actor'),
-         task_id,
-         action,
-         json_extract(CAST(body AS TEXT), '$.detail'),
-         coalesce(json_extract(CAST(body AS TEXT), '$.cost_micros'), 0) / 1000000.0,
-         json_extract(CAST(body AS TEXT), '$.at'),
-         lower(hex(coalesce((SELECT chain FROM audit AS before WHERE before.seq = audit.seq - 1), zeroblob(32)))),
-         lower(hex(chain))
-  FROM audit;
+  SELECT id, agent_owner, task_id, action, detail, cost_usd, timestamp, prev_hash, row_hash FROM audit_own;

@@ -49,10 +49,10 @@ class Idleness:
 
     def look(self, *, stopped: bool) -> None:
         """Look, at most once a second. ``stopped``: the kill switch is armed, or the supervisor is leaving."""
-        kernel = self._kernel
-        now, threshold = kernel.monotonic(), kernel.config.idle_threshold_polls * kernel.config.poll_interval_seconds
+        kernel, now = self._kernel, self._kernel.monotonic()
         if now < self._next or kernel.options.once:
             return
+        threshold = kernel.config.idle_threshold_polls * kernel.config.poll_interval_seconds
         self._next = now + min(LONGEST_PACE, threshold / 4)
         self._wakeups.settle()
         told = self._spell.told
@@ -65,7 +65,7 @@ class Idleness:
                 case ReportIdle(seconds):
                     self._report_idle(seconds, skipped)
                 case ReportBack():
-                    self._kernel.notify("back_online", "back online", "work goes on after a time without any")
+                    kernel.notify("back_online", "back online", "work goes on after a time without any")
         if self._spell.told != told:
             kernel.store.set_meta(MEMORY, "told" if self._spell.told else "")
 
@@ -130,9 +130,9 @@ class Idleness:
         stuck, waiting = self._quiet.waiting()
         parts = [f"for {_duration(seconds)} nothing ran and nothing was ready"]
         if waiting:
-            parts.append(f"{waiting} tasks wait for others, for an approval or for a role")
+            parts.append(f"pending: {waiting}")
         if stuck:
-            parts.append(f"{stuck} are escalated or failed")
+            parts.append(f"escalated or failed: {stuck}")
         counts = "; ".join(parts)
         if self._wakeups.open:
             counts += f"; wake-up task {self._wakeups.open}"

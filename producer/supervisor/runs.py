@@ -312,6 +312,7 @@ class Runs:
         if found is None:
             cancelled = self._kernel.store.db.value("SELECT cancel FROM attempts WHERE id = ?", attempt)
             late = run.stop_by is None and self._kernel.monotonic() > run.deadline
+            run.started |= self._workers.last_runs.get(run.worker) == attempt  # its last word may not have left it
             run.silent = run.started
             if cancelled or not run.started:
                 found = Result(attempt=attempt, task=run.task, outcome="cancelled", error=cancelled or why)

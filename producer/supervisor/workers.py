@@ -231,6 +231,7 @@ class Workers:
     def ended(self, worker: Worker) -> None:
         """Decide whether the place of a worker that exited is filled again."""
         kernel = self._kernel
+        self.last_runs.pop(worker.id, None)
         if worker.draining or worker.ending:
             return
         now = kernel.monotonic()
@@ -305,7 +306,7 @@ class Workers:
             os.close(worker.pidfd)
             worker.pidfd = None
         self._kernel.keys.revoke(worker.id)
-        (self._kernel.places.workers / f"{worker.id}.json").unlink(missing_ok=True)
+        self._bury(self._kernel.places.workers / f"{worker.id}.json")
 
     def _log_tail(self, worker: Worker) -> str:
         path: Path = self._kernel.places.workers / f"{worker.id}.log"

@@ -1,12 +1,12 @@
-"""What the kill switch does to a run of the real CLI: `kill` lets the call end, `--now` cuts it; nothing is paid twice."""
+"""The kill switch and a run of the real CLI: `kill` lets the call end, `--now` cuts it; nothing is paid twice."""
 
 from __future__ import annotations
 
 import pytest
 from driving import Project, Supervisor, until
-from rehearsing import billed, equal_bills, requests, shell, with_shell, write_script
+from rehearsing import LONG, billed, equal_bills, requests, shell, with_shell, write_script
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 SLOW = {"output_tokens": 400, "tokens_per_second": 100}  # an answer of four seconds
 TURNS = [shell("true"), shell("true", **SLOW), shell("true"), {"text": "All done."}]
 
@@ -23,9 +23,9 @@ class Run:
         return self.supervise("--rehearse", self.script, invoker=None)
 
     def __call__(self) -> tuple[Supervisor, str]:
-        supervisor = self.again().ready()
+        supervisor = self.again().ready(seconds=LONG)
         task = self.project.file_task("slow work")
-        supervisor.until(lambda: len(open_requests(self.project)) == 2, 40.0, "the second request")
+        supervisor.until(lambda: len(open_requests(self.project)) == 2, LONG, "the second request")
         return supervisor, task
 
 
@@ -48,7 +48,7 @@ def test_a_kill_lets_the_call_end_and_the_session_goes_on_after_the_resume(proje
     assert (attempt["state"], project.task(task)["retry_count"]) == ("cancelled", 0)
     assert "deploy in progress" in attempt["error"]
     assert project.producerctl("resume", "deployed").returncode == 0
-    supervisor.until_status(task, "done", seconds=40.0)
+    supervisor.until_status(task, "done", seconds=LONG)
     assert len(requests(project, task)) == 4, "an answer was paid twice"
     assert project.task(task)["attempts"][-1]["resumed"]
     equal_bills(project)
@@ -66,7 +66,7 @@ def test_a_kill_now_cuts_the_stream_and_the_cut_is_booked_as_the_most_it_can_hav
     cut = billed(project)[-1]
     assert cut["share"] is not None and cut["share"] < 1.0, "the stream was not cut"
     assert project.producerctl("resume").returncode == 0
-    supervisor.until_status(task, "done", seconds=40.0)
+    supervisor.until_status(task, "done", seconds=LONG)
     assert project.task(task)["attempts"][-1]["resumed"]
     whole = [line for line in requests(project, task) if line["share"] == 1.0]
     assert [line["turn"] for line in whole] == [0, 1, 2, 3], "only the answer that was cut is paid again"
@@ -81,15 +81,15 @@ def test_a_file_is_enough_when_the_supervisor_is_dead(project: Project, run, con
     supervisor.kill()
     (project.state / "kill_switch").write_text(content)
     (worker,) = project.places.workers.glob("*.json")
-    until(lambda: '"attempt": null' in worker.read_text(), 30.0, "the end of the run")
+    until(lambda: '"attempt": null' in worker.read_text(), LONG, "the end of the run")
     assert len(billed(project)) == 2, "a model request left under an armed switch"
     assert (billed(project)[-1]["share"] == 1.0) == (content == "")
-    supervisor = run.again().ready(1)
+    supervisor = run.again().ready(1, seconds=LONG)
     supervisor.until_status(task, "pending")
     (attempt,) = project.task(task)["attempts"]
     assert (attempt["state"], project.task(task)["retry_count"]) == ("cancelled", 0)
     assert project.producerctl("resume").returncode == 0
-    supervisor.until_status(task, "done", seconds=40.0)
+    supervisor.until_status(task, "done", seconds=LONG)
     whole = [line["turn"] for line in requests(project, task) if line["share"] == 1.0]
     assert whole == [0, 1, 2, 3] and project.task(task)["attempts"][-1]["resumed"]
     if not content:

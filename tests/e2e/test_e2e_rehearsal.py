@@ -47,7 +47,8 @@ roles:
           tools: [{name: Read, input: {file_path: "{cwd}/docs/spec.md"}}]
           output_tokens: 41
         - text: The program.
-          tools: [{name: Write, input: {file_path: "{cwd}/hello.py", content: "open('said.txt', 'w').write('hello')\\n"}}]
+          tools:
+            - {name: Write, input: {file_path: "{cwd}/hello.py", content: "open('said.txt', 'w').write('hello')"}}
           error: {status: 500, message: a passing trouble, times: 1}
           output_tokens: 333
         - text: And its test.
@@ -121,7 +122,7 @@ def test_three_roles_from_one_task_to_a_tested_program(project: Project, supervi
     assert [(a["state"], a["resumed"]) for a in built["attempts"]] == [("failed", False), ("succeeded", True)]
     assert built["retry_count"] == 1 and "a passing trouble" in built["attempts"][0]["error"]
     paid = Counter(line["turn"] for line in bill_lines(project) if line["task"] == built["id"] and line["cost_micros"])
-    assert paid == {turn: 1 for turn in range(4)}, "the second attempt went on where the first one broke off"
+    assert paid == dict.fromkeys(range(4), 1), "the second attempt went on where the first one broke off"
 
     assert [a["state"] for a in tasks["Hopeless"]["attempts"]] == ["failed"] * 3
     assert "broken on purpose" in tasks["Hopeless"]["escalation_reason"]
@@ -141,7 +142,9 @@ roles:
           tools:
             - name: Bash
               input:
-                command: "setsid nohup sleep 90 >/dev/null 2>&1 & python3 -c \\"import time; open('there', 'w'); time.sleep(90)\\""
+                command: |
+                  setsid nohup sleep 90 >/dev/null 2>&1 &
+                  python3 -c "import time; open('there', 'w'); time.sleep(90)"
                 description: take long
           output_tokens: 60
         - {text: three, tools: [{name: Write, input: {file_path: "{cwd}/three.txt", content: "3"}}], output_tokens: 70}
@@ -171,7 +174,7 @@ def goes_on_without_paying_twice(project: Project, supervisor: Supervisor, task:
     assert after["attempts"][-1]["resumed"] and len(after["attempts"]) == 2
     assert supervisor.stop() == 0
     turns = Counter(line["turn"] for line in bill_lines(project))
-    assert turns == {0: 1, 1: 1, 2: 1, 3: 1}
+    assert turns == dict.fromkeys(range(4), 1)
     accounts_agree(project)
     return after["attempts"]
 

@@ -17,7 +17,6 @@ from producer import (
     KillSwitchWatcher,
     LedgerClient,
     Producer,
-    TaskClaimRace,
     load_config,
 )
 
@@ -42,17 +41,12 @@ def fill(config_file):
     )  # fmt: skip
     ledger.insert_task(agent_owner="code", title="fails", description="d", task_id="FAILS-1")
     ledger.insert_task(agent_owner="nobody", title="has no role", description="d")
-    producer = Producer(
-        config=config, ledger=ledger, invoker=Invoker(), kill_switch=KillSwitchWatcher(config.kill_switch)
-    )
+    switch = KillSwitchWatcher(config.kill_switch)
+    producer = Producer(config=config, ledger=ledger, invoker=Invoker(), kill_switch=switch)
     for _ in range(4):  # the third failure escalates
         asyncio.run(producer.run_once())
     ledger.insert_task(agent_owner="code", title="left in progress", description="d", task_id="LEFT-1")
     ledger.claim_task("LEFT-1", "code")
-    try:
-        ledger.claim_task("LEFT-1", "code")
-    except TaskClaimRace:
-        pass
     ledger.insert_task(agent_owner="code", title="failed by a script", description="d", task_id="FAILED-1")
     ledger.claim_task("FAILED-1", "code")
     ledger.fail_task("FAILED-1", "no luck")

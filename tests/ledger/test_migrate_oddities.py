@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from graphlib import TopologicalSorter
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from old_ledger import MOMENT, OldLedger, rows, status, take
 
-from producer.ids import is_id
+from producer.ids import is_id, new_id
 from producer.ledger import Reader
+from producer.ledger.takeover import take_tasks
+from producer.ledger.takeover_notes import Notes
 
 
 def test_ids_that_are_no_ulids_stay_and_those_unsafe_in_a_path_give_way_everywhere(old: OldLedger) -> None:
@@ -71,3 +76,50 @@ def test_a_task_too_long_for_a_message_is_escalated_and_not_cut(old: OldLedger, 
     report = take(old)
     assert report.done and list(report.done.notes.escalated) == ["a"]
     assert rows(old.path, f"SELECT length({column}) FROM tasks") == [(40_000,), (40_000,)]
+
+
+# ---- any graph of tasks
+
+IDS = [f"t{number}" for number in range(7)]
+links = st.lists(st.sampled_from([*IDS, "gone"]), max_size=4)
+tasks = st.fixed_dictionaries(
+    {
+        "status": st.sampled_from(["pending", "pending", "in_progress", "done", "failed", "escalated", "killed"]),
+        "needs": links,
+        "parent": st.sampled_from([None, "gone", *IDS]),
+    }
+)
+
+
+@given(st.lists(tasks, max_size=len(IDS)))
+def test_whatever_hangs_on_whatever_nothing_waits_for_ever_and_nothing_is_lost(drawn: list[dict[str, Any]]) -> None:
+    olds = [
+        {
+            **dict.fromkeys(("sprint_id", "started_at", "finished_at", "escalation_reason", "config_isolation")),
+            "rowid": number, "id": IDS[number], "agent_owner": "code", "status": task["status"], "title": "t",
+            "description": "d", "created_at": MOMENT, "retry_count": 0, "parent_task_id": task["parent"],
+            "caused_by_task_id": None, "dependencies": json.dumps(task["needs"]), "payload": "{}", "output_refs": "[]",
+            "priority": 3, "cost_usd": 0.0, "actual_cost_usd": None,
+        }
+        for number, task in enumerate(drawn)
+    ]  # fmt: skip
+    notes = Notes()
+    found = take_tasks(olds, {}, new_id, notes)
+    here = {task["id"]: task for task in found.rows.values()}
+    assert list(here) == [old["id"] for old in olds]
+    graph: dict[str, set[str]] = {ident: set() for ident in here}
+    for task, needed in found.edges:
+        graph[task].add(needed)
+    TopologicalSorter(graph).prepare()  # raises where the edges close a cycle
+    for old in olds:
+        task, needs = here[old["id"]], json.loads(old["dependencies"])
+        assert graph[old["id"]] <= set(needs) and json.loads(task["dependencies"]) == needs
+        if task["status"] == "pending":
+            assert graph[old["id"]] == set(needs), "every dependency of a task that waits is waited for"
+        elif old["status"] in ("pending", "in_progress"):
+            assert task["status"] == "escalated" and task["escalation_reason"] == notes.escalated[old["id"]]
+        else:
+            assert task["status"] == old["status"]
+        above = here.get(task["parent_task_id"])
+        assert task["depth"] == 0 or (above and task["depth"] == above["depth"] + 1)
+        assert task["root_task_id"] == (above["root_task_id"] if task["depth"] else old["id"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from driving import Project
-from rehearsing import equal_bills, requests, shell, with_shell, write_script
+from rehearsing import LONG, equal_bills, rehearse, requests, shell, with_shell
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROLES = [f"role{number}" for number in range(8)]
 DEAR = {"output_tokens": 6_000}  # $0.06 an answer; four of them a run: eight runs want almost two dollars
@@ -21,14 +21,13 @@ def configure(project: Project, ceiling: float) -> None:
 def test_no_ceiling_is_passed_nobody_is_locked_out_and_the_bills_are_equal(project: Project, supervise) -> None:
     configure(project, 0.60)
     tasks = {role: project.file_task(f"expensive work of {role}", role) for role in ROLES}
-    script = write_script(project, {"*": {"*": TURNS}})
-    supervisor = supervise("--rehearse", str(script), invoker=None)
+    supervisor = rehearse(supervise, project, {"*": {"*": TURNS}})
 
     def settled() -> bool:
         rows = dict(project.rows("SELECT task_id, count(*) FROM attempts WHERE state != 'running' GROUP BY 1"))
         return len(rows) == 8 and project.rows("SELECT count(*) FROM attempts WHERE state = 'running'") == [(0,)]
 
-    supervisor.until(settled, 240.0, "eight runs that ended")
+    supervisor.until(settled, 2 * LONG, "eight runs that ended")
     spent = equal_bills(project)
     assert spent <= CEILING
     assert spent > CEILING * 0.6, "the money was there and was not used"
@@ -43,7 +42,7 @@ def test_no_ceiling_is_passed_nobody_is_locked_out_and_the_bills_are_equal(proje
 
     configure(project, 10)
     supervisor.ask("reload")
-    supervisor.until(lambda: project.counts()["done"] == 8, 120.0, "all of them, with a higher ceiling")
+    supervisor.until(lambda: project.counts()["done"] == 8, LONG, "all of them, with a higher ceiling")
     equal_bills(project)
     for task in waiting:  # nothing that was paid is paid again: four answers are four requests, whatever came between
         assert len(requests(project, task)) == 4, (before[task], requests(project, task))

@@ -57,7 +57,7 @@ def test_a_stopped_project_is_not_idle() -> None:
 def test_a_wakeup_is_no_work() -> None:
     waking = Seen(waking=True)
     found = looks(*[QUIET] * 4, waking, waking, QUIET, QUIET, QUIET, QUIET)
-    assert sum(found, []).count("ReportIdle") == 1
+    assert sum("ReportIdle" in actions for actions in found) == 1
     assert found[4:] == [[], [], [], [], [], ["ConsiderWakeup"]]
 
 
@@ -107,7 +107,7 @@ def test_verdicts() -> None:
 
 
 class Project(RuleBasedStateMachine):
-    """A project in which tasks come and go, beside the shell's use of the rules and a plain account of what was told."""
+    """A project in which tasks come and go, the shell's use of the rules, and a plain account of what was told."""
 
     threshold, cooldown, most = 5.0, 60.0, 2
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +26,7 @@ from producer.core.notice import (
     retry_after,
     try_again,
 )
+from producer.supervisor.idle import WORDS
 
 TEXT = st.text(max_size=300)
 
@@ -50,6 +53,15 @@ def test_every_switch_belongs_to_an_event_and_every_event_to_a_switch_that_exist
     switches = set(EventsConfig.__dataclass_fields__)
     assert {how.switch for how in MANNERS.values()} - {None} == switches
     assert manner("something new").switch is None
+
+
+def test_the_page_names_every_event_with_its_priority_and_its_switch() -> None:
+    page = (Path(__file__).parents[2] / "docs/notifications.md").read_text(encoding="utf-8")
+    for event, how in MANNERS.items():
+        ending = f"| {how.priority or '`priority`'} | {f'`{how.switch}`' if how.switch else 'always'} |"
+        assert any(line.startswith(f"| `{event}` |") and line.endswith(ending) for line in page.splitlines()), event
+    for reason in ("cooldown", *WORDS):
+        assert f"`{reason}`" in page
 
 
 def test_titles_keep_their_letters_and_lose_their_line_ends() -> None:

@@ -16,6 +16,7 @@ HASTY = (
     "from functools import partial; from producer.supervisor import workers; "
     "workers.RestartPolicy = partial(workers.RestartPolicy, base=0.05, cap=0.2)"
 )
+STRICT = HASTY.replace("cap=0.2", "cap=0.2, intensity=2")
 
 
 def completions(project: Project) -> dict[str, int]:
@@ -147,7 +148,7 @@ def test_a_role_whose_workers_do_not_come_up_is_parked_and_the_others_go_on(proj
     (project.root / "mine.py").write_text(BROKEN)
     (project.root / "broken").touch()
     waiting = project.file_task("for the broken role")
-    supervisor = supervise(invoker="mine:Fine", prelude=HASTY)
+    supervisor = supervise(invoker="mine:Fine", prelude=STRICT)
     parked = supervisor.until_action("role_failed")
     assert parked["detail"]["role"] == "code"
     assert "cannot be imported today" in supervisor.until_action("worker_exited")["detail"]["log"]

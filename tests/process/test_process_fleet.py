@@ -39,7 +39,7 @@ def test_status_is_what_its_schema_says_with_and_without_a_supervisor(project: P
     dead = check()
     assert not dead["supervisor"]["running"] and dead["queue"] == running["queue"]
     supervisor = supervise().ready()
-    project.producerctl("kill", "for the test")
+    supervisor.ask("kill", reason="for the test")
     assert check()["kill_switch"]["reason"] == "for the test"
     assert supervisor.stop() == 0
     stopped = check()
@@ -48,9 +48,10 @@ def test_status_is_what_its_schema_says_with_and_without_a_supervisor(project: P
 
 
 def test_a_role_is_scaled_up_and_down_and_no_run_is_cut(project: Project, supervise) -> None:
-    supervisor = supervise().ready()
+    supervisor = supervise("--workers", "code=2").ready(2)
     supervisor.ask("scale", desired={"code": 4})
     supervisor.ready(4)
+    assert len({worker["pid"] for worker in supervisor.workers()}) == 4
     task = project.file_task(payload={"sleep_seconds": 2})
     supervisor.until_count("in_progress", 1)
     (busy,) = supervisor.workers(state="busy")

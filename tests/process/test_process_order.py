@@ -24,7 +24,9 @@ def test_priority_then_age_decides_at_every_claim(project: Project, supervise) -
     supervisor.until_count("done", 7)
     assert order(project) == ["holder", "a", "b", "found on the way", "c", "d", "e"]
     (filed,) = project.rows("SELECT parent_task_id, filed_by_attempt FROM tasks WHERE title = 'found on the way'")
-    (found,) = project.rows("SELECT task_id, a.id FROM attempts AS a JOIN tasks AS t ON t.id = task_id WHERE title = 'b'")
+    (found,) = project.rows(
+        "SELECT task_id, a.id FROM attempts AS a JOIN tasks AS t ON t.id = task_id WHERE title = 'b'"
+    )
     assert filed == found
     assert supervisor.stop() == 0
     project.books_balance()
@@ -69,13 +71,6 @@ def test_once_ends_when_nothing_is_ready_and_says_whether_something_escalated(pr
     assert project.books_balance() == 5 * 125_000
 
 
-def test_the_number_of_workers_may_be_given_on_the_command_line(project: Project, supervise) -> None:
-    supervisor = supervise("--workers", "code=3").ready(3)
-    assert len({worker["pid"] for worker in supervisor.workers()}) == 3
-    refused = supervise("--workers", "nobody=2")
-    assert refused.exits() == 2 and "nobody" in refused.output.read_text()
-
-
 INVOKERS = """
 import time
 from producer import InvocationResult
@@ -103,6 +98,7 @@ def test_an_invoker_of_the_users_own_runs_on_the_same_path(project: Project, sup
     assert (shown["status"], shown["cost_usd"]) == ("done", "0.25")
     assert project.rows("SELECT result FROM tasks") == [("a text",)]
     assert (project.root / "ran.txt").read_text() == "code claude-sonnet-5-5 7 Read Be brief.\n"
+    project.configure({"code": {"retry": {"max": 1}}})
     failed = project.file_task("another")
     assert supervise("--once", invoker="mine:Async").exits() == 1
     shown = project.task(failed)
@@ -110,7 +106,8 @@ def test_an_invoker_of_the_users_own_runs_on_the_same_path(project: Project, sup
     project.books_balance()
 
 
-def test_a_wrong_invoker_is_refused_before_anything_starts(project: Project, supervise) -> None:
-    refused = supervise(invoker="no colon")
-    assert refused.exits() == 2 and "no colon" in refused.output.read_text()
+def test_wrong_options_are_refused_before_anything_starts(project: Project, supervise) -> None:
+    refused = supervise("--workers", "nobody=2", invoker="no colon"), supervise("--workers", "nobody=2")
+    for supervisor, word in zip(refused, ("no colon", "nobody"), strict=True):
+        assert supervisor.exits() == 2 and word in supervisor.output.read_text()
     assert project.actions("producer_boot") == []

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 
-import pytest
 from driving import Project, carriers
 
 
@@ -44,29 +43,25 @@ def test_kill_now_stops_everything_counts_the_survivors_and_costs_no_retry(proje
     assert all(len(project.task(task)["attempts"]) <= 2 for task in tasks)
 
 
-@pytest.mark.parametrize("way", ["touch", "directory", "dangling link"])
-def test_whatever_is_there_and_is_not_a_zero_stops_the_intake(project: Project, supervise, way) -> None:
+def test_whatever_is_there_and_is_not_a_zero_stops_the_intake(project: Project, supervise) -> None:
     switch = project.state / "kill_switch"
     supervisor = supervise().ready()
-    supervisor.until_status(project.file_task("before"), "done")
-    if way == "touch":
-        switch.touch()
-    elif way == "directory":
-        switch.mkdir()
-    else:
-        switch.symlink_to("nowhere")
-    supervisor.until_action("kill_switch_observed")
-    waiting = project.file_task("waits")
-    assert supervisor.status()["kill_switch"]["armed"]
-    assert project.task(waiting)["attempts"] == []
-    if way == "directory":
-        switch.rmdir()
-    elif way == "touch":
-        switch.write_text("0\n")
-    else:
-        switch.unlink()
-    supervisor.until_status(waiting, "done")
-    assert project.actions("kill_switch_released")
+    ways = {
+        "touch": (switch.touch, lambda: switch.write_text("0\n")),
+        "a directory": (lambda: (switch.unlink(), switch.mkdir()), switch.rmdir),
+        "a dangling link": (lambda: switch.symlink_to("nowhere"), switch.unlink),
+        "any text": (lambda: switch.write_text("please stop"), switch.unlink),
+    }
+    for number, (way, (arm, release)) in enumerate(ways.items()):
+        supervisor.until_status(project.file_task(f"before {way}"), "done")
+        arm()
+        supervisor.until(lambda n=number: len(project.actions("kill_switch_observed")) == n + 1, what=way)
+        waiting = project.file_task(f"waits for the end of {way}")
+        assert supervisor.status()["kill_switch"]["armed"]
+        assert project.task(waiting)["attempts"] == []
+        release()
+        supervisor.until_status(waiting, "done")
+    assert len(project.actions("kill_switch_released")) == len(ways)
 
 
 def test_the_switch_works_when_the_supervisor_is_dead(project: Project, supervise) -> None:

@@ -49,7 +49,8 @@ def test_one_ledger_has_one_place_whatever_way_it_is_named(tmp_path: Path, monke
     assert Places.of("other.db", env).state != Places.of("real/ledger.db", env).state
 
 
-def test_the_directories_are_made_private_and_made_private_again(tmp_path: Path) -> None:
+def test_the_directories_are_made_private_and_made_private_again(tmp_path_factory: pytest.TempPathFactory) -> None:
+    tmp_path = tmp_path_factory.mktemp("p")
     os.umask(before := os.umask(0))
     places = of(tmp_path, XDG_STATE_HOME=str(tmp_path / "s"), XDG_RUNTIME_DIR=str(tmp_path / "r")).make()
     assert os.umask(before) == before
@@ -62,7 +63,10 @@ def test_the_directories_are_made_private_and_made_private_again(tmp_path: Path)
     assert {path.stat().st_mode & 0o777 for path in private} == {0o700}
 
 
-def test_a_directory_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_of_somebody_else_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path = tmp_path_factory.mktemp("p")
     places = of(tmp_path, XDG_STATE_HOME=str(tmp_path / "s")).make()
     somebody = os.geteuid() + 1
     monkeypatch.setattr(places_module.os, "geteuid", lambda: somebody)

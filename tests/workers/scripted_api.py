@@ -30,12 +30,13 @@ Script = Callable[[dict[str, Any], int], Turn]
 
 
 class ScriptedApi:
-    """``with ScriptedApi(script) as api:`` serves at ``api.url``; ``api.requests`` and ``api.keys``: what came."""
+    """``with ScriptedApi(script) as api:`` serves at ``api.url``; ``api.requests``, ``api.keys`` and ``api.headers``: what came."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
+        self.headers: list[dict[str, str]] = []
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
@@ -81,6 +82,7 @@ def _handler(api: ScriptedApi) -> type[BaseHTTPRequestHandler]:
             self._plain(404, {"type": "error", "error": {"type": "not_found_error", "message": "no"}})
 
         def do_POST(self) -> None:
+            api.headers.append({name.lower(): value for name, value in self.headers.items()})
             body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or b"{}")
             if not self.path.startswith("/v1/messages") or "count_tokens" in self.path:
                 return self._plain(200, {"input_tokens": 10})

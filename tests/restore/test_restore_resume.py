@@ -1,0 +1,107 @@
+"""A paid session goes on where it was, whatever ended its processes: what was answered is not asked again."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from driving import Project, Supervisor, carriers, until
+from rehearsing import LONG, equal_bills, rehearse, requests, shell, with_shell
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+TURNS = 10
+STOPS_AT = 8
+HANG = "[ -e hung ] || { touch hung; sleep 300; }"
+RETRY = {"base_seconds": 0.05, "cap_seconds": 0.1}
+
+
+def play() -> dict[str, object]:
+    """Ten answers; the tool of the eighth hangs, the first time."""
+    return {
+        "code": {
+            "*": [*(shell(HANG if turn == STOPS_AT else "true") for turn in range(1, TURNS)), {"text": "All ten done."}]
+        }
+    }
+
+
+@pytest.fixture
+def hung(project: Project, supervise) -> tuple[Supervisor, str]:
+    """A supervisor whose one task hangs in its eighth turn, with eight answers paid."""
+    project.configure({"code": with_shell(retry=RETRY)}, gateway={"record": True})
+    supervisor = rehearse(supervise, project, play())
+    task = project.file_task("ten turns")
+    supervisor.until((project.root / "hung").exists, LONG, "the eighth turn")
+    assert len(requests(project, task)) == STOPS_AT
+    return supervisor, task
+
+
+def kill_all(*pids: int) -> None:
+    """SIGKILL, without a word to anybody."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def claude_of(project: Project) -> list[int]:
+    """The pids of the claude processes of the project, their launchers among them."""
+    return [pid for pid in carriers(project.places.key) if "claude" in " ".join(psutil.Process(pid).cmdline())]
+
+
+def finishes(project: Project, supervisor: Supervisor, task: str) -> None:
+    """It ends well, by two more answers, and every bill says so."""
+    shown = supervisor.until_status(task, "done", seconds=LONG)
+    assert len(requests(project, task)) == TURNS, "an answer that was paid was paid again"
+    assert [attempt["resumed"] for attempt in shown["attempts"]] == [0, 1]
+    assert project.rows("SELECT result FROM tasks WHERE id = ?", task) == [("All ten done.",)]
+    equal_bills(project)
+    assert supervisor.stop() == 0
+
+
+def test_a_worker_and_its_cli_are_killed(project: Project, hung: tuple[Supervisor, str]) -> None:
+    supervisor, task = hung
+    (worker,) = supervisor.workers()
+    cli = claude_of(project)
+    assert cli
+    kill_all(worker["pid"], *cli)
+    supervisor.until(lambda: len(project.task(task)["attempts"]) == 2, LONG, "another attempt")
+    assert project.task(task)["attempts"][0]["state"] == "lost"
+    finishes(project, supervisor, task)
+
+
+def test_the_cli_alone_is_killed(project: Project, hung: tuple[Supervisor, str]) -> None:
+    supervisor, task = hung
+    kill_all(*claude_of(project))
+    supervisor.until(lambda: len(project.task(task)["attempts"]) == 2, LONG, "another attempt")
+    assert project.task(task)["attempts"][0]["state"] == "failed"
+    finishes(project, supervisor, task)
+
+
+def test_everything_is_killed_as_by_a_reboot(project: Project, supervise, hung: tuple[Supervisor, str]) -> None:
+    supervisor, task = hung
+    everything = [supervisor.pid, *carriers(project.places.key)]
+    assert len(everything) >= 4, "supervisor, gateway, worker, claude"
+    kill_all(*everything)
+    supervisor.process.wait(10)
+    until(lambda: not carriers(project.places.key), LONG, "the end of everything")
+    finishes(project, rehearse(supervise, project, play()), task)
+
+
+def test_a_transcript_that_is_gone_means_a_fresh_session_and_a_word_about_it(
+    project: Project, hung: tuple[Supervisor, str]
+) -> None:
+    supervisor, task = hung
+    (transcript,) = Path(project.places.tasks / task / "claude").glob("projects/*/*.jsonl")
+    transcript.unlink()
+    kill_all(supervisor.workers()[0]["pid"], *claude_of(project))
+    shown = supervisor.until_status(task, "done", seconds=LONG)
+    assert [attempt["resumed"] for attempt in shown["attempts"]] == [0, 0]
+    (note,) = project.actions("session_note")
+    assert "is missing: started afresh" in note["detail"]["note"]
+    assert len(requests(project, task)) == STOPS_AT + TURNS
+    equal_bills(project)
+    assert supervisor.stop() == 0
