@@ -165,7 +165,10 @@ class Attempts:
     # ---- settling
 
     def settle(self, run: Running, settlement: Settlement, ending: Ending) -> TaskState | None:
-        """End an attempt once; the task's state after it, None where the attempt had ended before (stale)."""
+        """End an attempt once; the task's state after it, None where the attempt had ended before (stale).
+
+        ``run`` must have been read in this transaction: its task's state decides what the outcome may still change.
+        """
         state = next_attempt(AttemptState.RUNNING, settlement.attempt, run.attempt)
         changed = self._db.run(
             "UPDATE attempts SET state = ?, outcome = ?, finished_at = ?, error = ?, turns = ?, tool_calls = ?"

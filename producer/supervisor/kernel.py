@@ -19,12 +19,13 @@ from typing import Any, Literal, Protocol
 
 from producer.config import ProducerConfig
 from producer.core.guards import Limits
+from producer.errors import WireError
 from producer.ids import new_id
 from producer.ledger.store import Store
 from producer.places import Places
 from producer.supervisor import notices
 from producer.wire.auth import Keys
-from producer.wire.messages import Event, Message
+from producer.wire.messages import Event, Message, Reply, TaskMsg
 from producer.wire.sockets import Server
 
 
@@ -93,6 +94,7 @@ class Kernel:
         self.started = self.clock()
         self.after: deque[Callable[[], object]] = deque()
         self.events: deque[Event] = deque()
+        self.undeliverable: deque[tuple[str, str]] = deque()
         self.listened = False
         store.audit.listener = self._audited
 
@@ -106,7 +108,16 @@ class Kernel:
 
     def send(self, socket: Literal["tasks", "control"], address: bytes, message: Message) -> None:
         """Send once the batch is committed."""
-        self.after.append(partial(self.server.send, socket, address, message))
+        self.after.append(partial(self._deliver, socket, address, message))
+
+    def _deliver(self, socket: Literal["tasks", "control"], address: bytes, message: Message) -> None:
+        try:
+            self.server.send(socket, address, message)
+        except WireError as error:  # over the size that a message may have
+            if isinstance(message, Reply):
+                self.server.send(socket, address, Reply(call=message.call, ok=False, error=str(error)))
+            elif isinstance(message, TaskMsg):
+                self.undeliverable.append((message.attempt, str(error)))
 
     def audit(self, action: str, *, actor: str = "producer", **more: Any) -> None:
         """One audit row in the batch."""

@@ -112,7 +112,6 @@ class Loop:
                 action, actor=kernel.options.actor, pid=os.getpid(), version=__version__, config=config.sha256,
                 auth=self._auth.mode, invoker=kernel.options.invoker,
             )  # fmt: skip
-            self._check_head()
             if self._auth.warning:
                 kernel.notify("auth", "how agents authenticate", self._auth.warning)
             self._gateway.adopt()
@@ -123,16 +122,6 @@ class Loop:
         self._sweep()
         self._courier.start()
         self._notifier.tell("READY=1", f"STATUS=serving {config.project_name}")
-
-    def _check_head(self) -> None:
-        """The head kept outside the ledger must be in the ledger: else the newest rows were lost."""
-        kept, store = self._kernel.store.audit.kept(), self._kernel.store
-        if kept is None:
-            return
-        found = store.db.value("SELECT chain FROM audit WHERE seq = ?", kept.seq)
-        if found != kept.chain:
-            self._kernel.audit("audit_head_mismatch", kept=kept.text())
-            self._kernel.notify("audit", "the ledger lost rows", "the audit head kept outside it names a row it lacks")
 
     def leave(self, how: str) -> None:
         """Begin to stop (everyone goes) or to restart (the fleet stays)."""
@@ -287,6 +276,8 @@ class Loop:
         kernel = self._kernel
         self._gateway.tend()
         self._runs.overdue()
+        while kernel.undeliverable:
+            self._runs.undeliverable(*kernel.undeliverable.popleft())
         while self._runs.burst_roles:
             self._brake.burst(self._runs.burst_roles.pop())
         self._idleness.look(stopped=self._brake.state.armed or self._leaving is not None)

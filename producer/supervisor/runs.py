@@ -321,6 +321,12 @@ class Runs:
                 found = Result(attempt=attempt, task=run.task, outcome="lost", error=error)
         self._conclude(run, found)
 
+    def undeliverable(self, attempt: str, why: str) -> None:
+        """A task that does not fit into a message: no retry would help."""
+        run = self.by_attempt.get(attempt)
+        if run and run.result is None:
+            self._conclude(run, Result(attempt=attempt, task=run.task, outcome="permanent", error=why))
+
     def _from_outbox(self, run: Run) -> Result | None:
         try:
             return read(self._kernel.places.outboxes / run.worker / LOG).results.get(run.attempt)

@@ -205,7 +205,7 @@ def test_kill_now_ends_daemons_too_and_resume_pays_nothing_twice(project: Projec
     answer = supervisor.ask("kill", 20, reason="enough", now=True)
     assert (answer["stopped"], answer["survivors"]) == (1, 0)
     assert processes(attempt) == []
-    assert (project.task(task)["status"], project.task(task)["retry_count"]) == ("pending", 0)
+    assert supervisor.until_status(task, "pending")["retry_count"] == 0
     supervisor.ask("resume")
     first, _ = goes_on_without_paying_twice(project, supervisor, task)
     assert (first["state"], project.task(task)["retry_count"]) == ("cancelled", 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 from driving import Project
 
@@ -25,7 +26,7 @@ def test_failures_wait_are_tried_again_and_end_with_a_person(project: Project, s
     assert after["permanent"]["escalation_reason"].startswith("no retry would help: told to fail")
     for task in (after["twice"], after["always"]):
         runs = task["attempts"]
-        assert all(a["finished_at"] < b["claimed_at"] for a, b in zip(runs, runs[1:], strict=False))
+        assert all(a["finished_at"] < b["claimed_at"] for a, b in pairwise(runs))
         assert len({run["session_id"] for run in runs}) == 1, "a later run takes the first one's session up"
     failed = [row["detail"]["retry_count"] for row in project.actions("task_failed") if row["task"] == ids["always"]]
     assert failed == [1, 2, 3]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,8 +38,24 @@ def hung(project: Project, supervise) -> tuple[Supervisor, str]:
     supervisor = rehearse(supervise, project, play())
     task = project.file_task("ten turns")
     supervisor.until((project.root / "hung").exists, LONG, "the eighth turn")
+    began = time.monotonic()
+    # The CLI writes its transcript a moment behind; what it has not written when it is killed is paid again.
+    supervisor.until(lambda: answers_on_disk(project, task) == STOPS_AT, LONG, "the eighth answer in the transcript")
+    print(f"the transcript was complete {time.monotonic() - began:.2f} s after the tool had begun")
     assert len(requests(project, task)) == STOPS_AT
     return supervisor, task
+
+
+def answers_on_disk(project: Project, task: str) -> int:
+    """How many of the model's answers the session's transcript holds."""
+    found = set()
+    for path in (project.places.tasks / task / "claude").glob("projects/*/*.jsonl"):
+        for line in path.read_text().splitlines():
+            with suppress(ValueError):
+                row = json.loads(line)
+                if row.get("type") == "assistant":
+                    found.add(row["message"]["id"])
+    return len(found)
 
 
 def kill_all(*pids: int) -> None:
@@ -48,8 +66,13 @@ def kill_all(*pids: int) -> None:
 
 
 def claude_of(project: Project) -> list[int]:
-    """The pids of the claude processes of the project, their launchers among them."""
-    return [pid for pid in carriers(project.places.key) if "claude" in " ".join(psutil.Process(pid).cmdline())]
+    """The pids of the project's claude processes and of what runs below them: all but its worker and its gateway."""
+    found = []
+    for pid in carriers(project.places.key):
+        with suppress(psutil.Error):
+            if "producer." not in " ".join(psutil.Process(pid).cmdline()):
+                found.append(pid)
+    return found
 
 
 def finishes(project: Project, supervisor: Supervisor, task: str) -> None:

@@ -44,8 +44,8 @@ def test_twenty_deaths_of_the_supervisor_during_one_run(project: Project, superv
 @pytest.mark.e2e
 @pytest.mark.timeout(600)
 def test_a_restart_keeps_the_scale_the_workers_and_a_run_of_the_real_cli(project: Project, supervise) -> None:
-    project.configure({"code": with_shell()}, gateway={"record": True})
-    play = {"code": {"*": [shell("[ -e go ] || sleep 1", output_tokens=20) for _ in range(40)] + [{"text": "Done."}]}}
+    project.configure({"code": with_shell(max_turns=100)}, gateway={"record": True})
+    play = {"code": {"*": [shell("[ -e go ] || sleep 1", output_tokens=20) for _ in range(25)] + [{"text": "Done."}]}}
     supervisor = rehearse(supervise, project, play)
     supervisor.ask("scale", desired={"code": 2})
     supervisor.ready(2, seconds=LONG)

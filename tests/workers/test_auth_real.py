@@ -63,3 +63,46 @@ def test_the_api_sees_the_credential_and_the_agent_never_does(project: Project, 
     assert project.actions("producer_boot_once")[0]["detail"]["auth"] == (
         "api" if way == "ANTHROPIC_API_KEY" else "subscription"
     )
+
+
+NEW = "claude-nova-6"
+ROW = {"input_per_mtok_usd": 7, "output_per_mtok_usd": 35, "cache_creation_per_mtok_usd": 8.75,
+       "cache_read_per_mtok_usd": 0.7}  # fmt: skip
+DEARER = {name: 10 * rate for name, rate in ROW.items()}
+
+
+def test_a_model_without_a_price_is_refused_and_prices_reach_a_running_gateway(project: Project, supervise) -> None:
+    with ScriptedApi(lambda body, number: Turn("Done.")) as api:
+        upstream = {"upstream": api.url}
+        project.configure({"code": None}, gateway=upstream)
+        (project.root / ".env").write_text(f"ANTHROPIC_API_KEY={SECRET}\n")
+        supervisor = supervise(invoker=None).ready()
+        gateway = supervisor.until(lambda: supervisor.status()["gateway"]["pid"])
+
+        project.configure({"code": {"model": NEW}}, gateway=upstream)
+        refused = project.producerctl("reload")
+        assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+        assert f"budget.agents.code.model: no price is known for model '{NEW}'" in refused.stderr
+        assert project.actions("config_reloaded") == [], "the old configuration stays in force"
+
+        prices = project.root / "new-prices.json"
+        prices.write_text(json.dumps({"last_updated": "2026-11-23", "models": {NEW: ROW}}))
+        assert project.producerctl("pricing", "update", "--file", str(prices)).returncode == 0
+        assert supervisor.until_action("pricing_updated")["actor"].startswith("operator:")
+        assert project.producerctl("reload").returncode == 0
+        _wait_for_prices(project, supervisor, 1)
+        first = supervisor.until_status(project.file_task("first"), "done", "escalated", seconds=60)
+        assert (first["status"], first["cost_usd"]) == ("done", "0.0014"), first  # 100 tokens at 7, 20 at 35 a million
+
+        project.configure({"code": {"model": NEW}}, gateway=upstream, pricing={NEW: DEARER})
+        assert project.producerctl("reload").returncode == 0
+        _wait_for_prices(project, supervisor, 2)
+        second = supervisor.until_status(project.file_task("second"), "done", "escalated", seconds=60)
+        assert (second["status"], second["cost_usd"]) == ("done", "0.014"), second
+        assert supervisor.status()["gateway"]["pid"] == gateway, "it took them over as it ran"
+        assert supervisor.stop() == 0
+
+
+def _wait_for_prices(project: Project, supervisor, times: int) -> None:
+    log = project.places.workers / "gateway.log"
+    supervisor.until(lambda: log.read_text().count("read anew") >= times, what="the gateway's new prices")
