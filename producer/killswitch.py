@@ -67,10 +67,11 @@ def arm(path: Path | str, reason: str, now: bool = False) -> None:
 
 
 def disarm(path: Path | str) -> None:
-    """Disarm the switch; the file stays, with `0` in it. Raises OSError where it cannot be written."""
+    """Disarm the switch: remove the file, for touching one that holds `0` would not arm. Raises OSError."""
     path = Path(path)
-    if os.path.lexists(path):
-        _replace(path, "0\n")
+    if path.is_dir() and not path.is_symlink():
+        raise IsADirectoryError(f"{path} is a directory: remove it")
+    path.unlink(missing_ok=True)
 
 
 def reason_path(path: Path | str) -> Path:

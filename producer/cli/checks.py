@@ -229,6 +229,9 @@ def _switch(app: App) -> Iterator[Finding]:
     switch = killswitch.read(app.config.kill_switch)
     if switch.armed:
         yield Finding("kill switch", "warn", f"armed: {switch.reason or 'no reason given'}", "producerctl resume")
+    elif app.config.kill_switch.exists():
+        detail = f"disarmed, but {app.config.kill_switch} holds 0: touching it does not arm it"
+        yield Finding("kill switch", "warn", detail, f"rm {app.config.kill_switch}")
     else:
         yield Finding("kill switch", "ok", "disarmed")
 

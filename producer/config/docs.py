@@ -35,11 +35,12 @@ ENVIRONMENT = """## Environment
 | variable | meaning |
 |---|---|
 | `PRODUCER_CONFIG` | the configuration to read where `--config` names none |
-| `PRODUCER_AUTH_MODE` | takes precedence over `auth.mode` |
+| `PRODUCER_AUTH_MODE` | takes precedence over `auth.mode`; see [auth.md](auth.md) |
 | `ANTHROPIC_API_KEY` | API key; stays with the supervisor and the gateway |
 | `ANTHROPIC_AUTH_TOKEN` | bearer token of a proxy in front of the model API |
 | `CLAUDE_CODE_OAUTH_TOKEN` | token of a subscription (`claude setup-token`), for fleets |
 | `ANTHROPIC_BASE_URL` | the gateway's upstream where `gateway.upstream` names none |
+| `PRODUCER_PRICING_URL` | where `producerctl pricing update` asks for prices; see [pricing.md](pricing.md) |
 
 `PRODUCER_AUTH_MODE`, the three secrets and the variable that `notifications.ntfy_token_env` names are also read from
 `.env` in the project's root, whatever the working directory; the environment wins. Nothing else is taken from `.env`,

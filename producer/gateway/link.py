@@ -2,8 +2,10 @@
 
 1. Everything said twice means once: GatewayHello, Reserve and Metered carry ids, so after any doubt all that is not
    answered is said again, in order: hello, then what is not booked, then what is not granted.
-2. After ``QUIET`` seconds without a word the gateway says hello again; a living supervisor answers with Welcome. If it
-   does not within ``ANSWER``, the socket is made anew, which also drops what a dead one would never read; then rule 1.
+2. After ``QUIET`` seconds without a word, and every ``RENEW`` seconds in any case, the gateway says hello again; a
+   living supervisor answers with Welcome, having forgotten what waits for money: then rule 1, and what was lost on the
+   way in either direction is made good. If it does not answer within ``ANSWER``, the socket is made anew, which also
+   drops what a dead one would never read.
 3. A Reserve waits as long as its client does, through restarts of the supervisor. An answer that comes too late for its
    client meets a Metered of zero, sent when the client left.
 4. Close cuts and refuses; Closed is said after every Metered of the attempt. Drain: leave once no attempt is open.
@@ -41,6 +43,7 @@ from producer.wire.sockets import AsyncPeer
 
 log = logging.getLogger(__name__)
 QUIET = 2.0
+RENEW = 10.0
 ANSWER = 1.0
 
 
@@ -111,7 +114,8 @@ class Link:
 
     async def _listen(self, peer: AsyncPeer) -> None:
         """Until the supervisor does not even answer a hello."""
-        asked = True
+        asked, clock = True, asyncio.get_running_loop().time
+        renewed = clock()
         while True:
             try:
                 message = await asyncio.wait_for(peer.recv(), ANSWER if asked else QUIET)
@@ -122,11 +126,18 @@ class Link:
                 self._post(self._hello())
                 continue
             asked = False
-            self._heard = asyncio.get_running_loop().time()
+            self._heard = clock()
             self._handle(message)
+            if clock() - renewed > RENEW:
+                renewed = clock()
+                self._post(self._hello())
 
     def _say_all(self) -> None:
         self._post(self._hello())
+        self._say_open()
+
+    def _say_open(self) -> None:
+        """All that is not answered: booking and granting are done once a request, however often it is said."""
         for record in list(self._unbooked.values()):
             self._post(record)
         for request, _ in list(self._waiting.values()):
@@ -137,6 +148,8 @@ class Link:
             case Welcome():
                 if self._supervisor is not None and message.supervisor != self._supervisor:
                     self._say_all()
+                elif self._supervisor is not None:
+                    self._say_open()
                 self._supervisor = message.supervisor
             case Open():
                 self._attempts.open(message)

@@ -28,6 +28,7 @@ class Original:
 
     def __init__(self, path: Path) -> None:
         self.path, self._log = path, path.with_name(path.name + "-wal")
+        self._folded = False
         # Before the connection, and closed after it: closing any descriptor of the file drops this process's locks.
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -59,8 +60,8 @@ class Original:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._log.exists() and self._log.stat().st_size == 0:
-            self._log.unlink()  # ours, or folded; while we hold the file it is nobody else's
+        if not self._folded:
+            self._drop_empty_log()
         self._connection.close()
         os.close(self._fd)
 
@@ -78,8 +79,16 @@ class Original:
     def fold(self) -> None:
         """Move what lies in the log into the file: a log left behind would be taken for the new file's."""
         busy = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0]
-        if busy or (self._log.exists() and self._log.stat().st_size):
+        self._folded = True
+        if busy or not self._drop_empty_log():
             raise LedgerBusy(f"{self.path} is in use: its log could not be folded into it")
+
+    def _drop_empty_log(self) -> bool:
+        """Remove the log if nothing is in it. Only while the path is still ours: afterwards a log is the new file's."""
+        if self._log.exists() and self._log.stat().st_size:
+            return False
+        self._log.unlink(missing_ok=True)
+        return True
 
     def condemn(self) -> None:
         """Make the replaced file unreadable, unless it still has a name somewhere."""

@@ -230,7 +230,9 @@ class Loop:
                 self._control.call(peer, item.address, message)
             case Bye():
                 self._kernel.tell("worker_left", role=peer.role, worker=peer.name, reason=message.reason)
-            case Pong() | _:
+            case Pong() if message.running is not None and peer.name in self._workers.by_id:
+                self._runs.compare(self._workers.by_id[peer.name], message.running, message.outbox)
+            case _:
                 pass
 
     def _from_gateway(self, message: Any) -> None:

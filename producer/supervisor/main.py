@@ -110,9 +110,7 @@ def _serve(
         except LedgerError as error:
             log.error("the ledger cannot be written; trying again", error=str(error), seconds=pause)
             pause = 0.5 if time.monotonic() - began > 60 else min(LONGEST_PAUSE, pause * 2)
-            options = replace(
-                options, workers={}, before={name: role.workers for name, role in config.roles.items()}
-            )
+            options = replace(options, workers={}, before={name: role.workers for name, role in config.roles.items()})
         finally:
             if server:
                 server.close()

@@ -98,13 +98,12 @@ class Runs:
                 " WHERE a.id = ?",
                 run.attempt,
             ) or ("", 0)
-            role = self._kernel.config.roles.get(run.role)
-            limit = role.timeout_seconds if role else 3600.0
+            worker = self._workers.by_id.get(run.worker)
             self.by_attempt[run.attempt] = Run(
-                run.attempt, run.task, run.role, run.root, run.worker, title, now, now + limit + SLACK,
+                run.attempt, run.task, run.role, run.root, run.worker, title, now,
+                self._deadline(run.role, len(worker.attempts) if worker and not noted else 0),
                 self._auth.metered, started=True, noted=bool(noted),
             )  # fmt: skip
-            worker = self._workers.by_id.get(run.worker)
             if worker:
                 worker.attempts[run.attempt] = now
             else:
@@ -164,13 +163,19 @@ class Runs:
         now = self._kernel.monotonic()
         self.by_attempt[claim.attempt] = Run(
             claim.attempt, claim.task, role, candidate[1], worker.id, claim.title, now,
-            now + settings.timeout_seconds + SLACK, self._auth.metered,
+            self._deadline(role, len(worker.attempts)), self._auth.metered,
         )  # fmt: skip
         worker.attempts[claim.attempt] = now
         if self._auth.metered:
             self._gateway.open(claim)
         self._kernel.send("tasks", worker.address, self._message(claim))
         return True
+
+    def _deadline(self, role: str, ahead: int = 0) -> float:
+        """Until when a run must have ended that begins now, or once the ``ahead`` before it have had their time."""
+        settings = self._kernel.config.roles.get(role)
+        limit = settings.timeout_seconds if settings else 3600.0
+        return self._kernel.monotonic() + limit * (1 + ahead) + SLACK
 
     def _spent_by_itself(self, role: str, task: str, root: str) -> bool:
         """Whether a task's own or its lineage's budget is spent; then it is a human's."""
@@ -208,7 +213,7 @@ class Runs:
         )
 
     def _stop_at(self, claim: Claim) -> MicroUSD | None:
-        """Where the SDK itself shall stop: at the rest of the task's own budget; without a gateway, also of the caps."""
+        """Where the SDK itself shall stop: at the rest of the task's budget; without a gateway, also of the caps."""
         limit = self._kernel.config.roles[claim.role].max_budget
         if limit is not None:
             spent = self._kernel.store.db.value("SELECT cost_micros FROM tasks WHERE id = ?", claim.task)
@@ -266,6 +271,7 @@ class Runs:
             return
         if self._kernel.store.attempts.started(message.attempt, message.session_id, message.resumed, message.note):
             run.started = run.noted = True
+            run.deadline = self._deadline(run.role)
             self._kernel.tell(
                 "attempt.started", role=run.role, task=run.task, attempt=run.attempt, title=run.title, note=message.note
             )
@@ -334,10 +340,16 @@ class Runs:
             return None
 
     def _stale(self, peer: Peer, message: Result) -> None:
-        """A result for an attempt that is settled: acknowledge it, so that the worker forgets it too."""
+        """A result for an attempt that is settled: acknowledge it, so that the worker forgets it too.
+
+        Its outcome comes too late, its cost does not, where nothing was booked for the attempt before.
+        """
         store = self._kernel.store
-        if store.db.one("SELECT 1 FROM attempts WHERE id = ?", message.attempt):
+        row = store.db.one("SELECT worker, role FROM attempts WHERE id = ?", message.attempt)
+        if row:
             store.attempts.stale(message.attempt, message.outcome)
+        if row and row[0] == peer.name and message.cost and not self._auth.metered:
+            self._book(message.attempt, row[1], message.cost, "invoker", message.usage)
         self._kernel.send("tasks", peer.name.encode(), Ack(attempt=message.attempt))
 
     # ---- settling
@@ -417,14 +429,18 @@ class Runs:
             hold = self._kernel.store.accounts.hold(run.attempt)
             amount, source = (hold[1] if hold else 0), "hold"
         if amount:
-            tokens: dict[str, int] = {}
-            for usage in result.usage.values():
-                for name, value in usage.model_dump().items():
-                    tokens[name] = tokens.get(name, 0) + value
-            model = next(iter(result.usage), self._kernel.options.invoker)
-            cost = Cost(run.attempt, run.attempt, model, MicroUSD(amount), source, source == "invoker", tokens)
-            if self._kernel.store.attempts.book(cost):
-                self._caps.spent(run.role, amount)
+            self._book(run.attempt, run.role, amount, source, result.usage)
+
+    def _book(self, attempt: str, role: str, amount: int, source: str, used: Mapping[str, Usage]) -> None:
+        """Book an attempt whose requests no gateway metered, once."""
+        tokens: dict[str, int] = {}
+        for usage in used.values():
+            for name, value in usage.model_dump().items():
+                tokens[name] = tokens.get(name, 0) + value
+        model = next(iter(used), self._kernel.options.invoker)
+        cost = Cost(attempt, attempt, model, MicroUSD(amount), source, source == "invoker", tokens)
+        if self._kernel.store.attempts.book(cost):
+            self._caps.spent(role, amount)
 
     def _priced(self, usage: Mapping[str, Mapping[str, Any]]) -> int:
         """Token counts by model at the table's prices, in micro-dollars. What has no price counts nothing here."""
@@ -499,14 +515,8 @@ class Runs:
                     self.lost(run.attempt, "its worker is gone")
 
     def reconcile(self, worker: Worker, running: list[str], outbox: list[str]) -> None:
-        """A worker (re)connected and says what it has: what we think it has and it has not never reached it."""
-        known = {run.attempt for run in self.by_attempt.values() if run.worker == worker.id}
-        for attempt in known - set(running) - set(outbox):
-            self.by_attempt[attempt].started = False
-            self.lost(attempt, "it did not reach its worker")
-        for attempt in set(running) - known:
-            self._kernel.send("tasks", worker.address, Cancel(attempt=attempt, reason="stale", grace_seconds=1.0))
-        for attempt in known & set(running):
+        """A worker (re)connected and says what it has."""
+        for attempt in self.compare(worker, running, outbox):
             run = self.by_attempt[attempt]
             run.started = True
             worker.attempts.setdefault(attempt, run.begun)
@@ -515,6 +525,16 @@ class Runs:
                 run.noted = self._kernel.store.attempts.started(attempt, row[0], False, None)
             if row and row[1]:  # who asked may have died before the worker heard of it
                 self.stop(attempt, row[1], 2.0)
+
+    def compare(self, worker: Worker, running: list[str], outbox: list[str]) -> set[str]:
+        """A worker says what it has: what it should have and has not never reached it. What both of us say it runs."""
+        known = {run.attempt for run in self.by_attempt.values() if run.worker == worker.id}
+        for attempt in (known & worker.asked) - set(running) - set(outbox):
+            self.by_attempt[attempt].started = False
+            self.lost(attempt, "it did not reach its worker")
+        for attempt in set(running) - known:
+            self._kernel.send("tasks", worker.address, Cancel(attempt=attempt, reason="stale", grace_seconds=1.0))
+        return known & set(running)
 
     def escalated_by_agent(self, run: Running, reason: str) -> None:
         """An agent asked for a human: its run may end by itself, its task waits."""

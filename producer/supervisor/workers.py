@@ -54,6 +54,7 @@ class Worker:
     capacity: int = 0
     heard: float = 0.0
     attempts: dict[str, float] = field(default_factory=dict)
+    asked: frozenset[str] = frozenset()  # what it should know of, when it says next what it has
 
     @property
     def address(self) -> bytes:
@@ -134,6 +135,8 @@ class Workers:
             worker = Worker(message.worker, message.role, message.slot, message.pid, kernel.monotonic())
             if not self._add(worker):
                 return None
+        # A second greeting (the first Welcome was lost) may have crossed with a task: only a Pong tells then.
+        worker.asked = frozenset() if worker.connected else frozenset(worker.attempts)
         worker.connected, worker.heard = True, kernel.monotonic()
         kernel.send("tasks", worker.address, Welcome(supervisor=kernel.id, version=__version__))
         role = kernel.config.roles.get(worker.role)
@@ -257,7 +260,10 @@ class Workers:
         now = self._kernel.monotonic()
         for worker in self.by_id.values():
             if worker.connected and now - worker.heard > PING_AFTER:
+                worker.asked = frozenset(worker.attempts)
                 self._kernel.send("tasks", worker.address, Ping())
+                if worker.draining:
+                    self._kernel.send("tasks", worker.address, Drain())  # the first may not have reached it
             if not worker.ready and now - worker.started > START_LIMIT:
                 self.kill(worker)
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Ulid = Annotated[str, Field(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$")]
+TaskId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]  # may be proposed; 0.3's are no ULIDs
 Micros = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 JsonObject = dict[str, Any]
@@ -38,7 +39,7 @@ class TaskMsg(Message):
     """One attempt of one task: all that a worker needs to run it. Committed before it is sent."""
 
     attempt: Ulid
-    task: Ulid
+    task: TaskId
     role: str
     title: str
     description: str
@@ -145,7 +146,13 @@ class Call(Message):
 
 
 class Pong(Message):
-    """Answer to Ping."""
+    """Answer to Ping: what a worker has in hand, and what it has ended and not heard an Ack for; None: it does not say.
+
+    A task that was sent before the Ping and is in neither has been lost on its way.
+    """
+
+    running: list[Ulid] | None = None
+    outbox: list[Ulid] = []
 
 
 class Bye(Message):
@@ -192,7 +199,7 @@ class Result(Message):
     """
 
     attempt: Ulid
-    task: Ulid
+    task: TaskId
     outcome: Outcome
     text: str = ""
     error: str | None = None
@@ -226,7 +233,7 @@ class Open(Message):
 
     attempt: Ulid
     role: str
-    task: Ulid
+    task: TaskId
     title: str = ""
 
 

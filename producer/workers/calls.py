@@ -48,7 +48,7 @@ class Calls:
             asked[1].set_result(reply)
 
     def ask_again(self) -> None:
-        """There is a new supervisor: put every open question to it."""
+        """There is a new supervisor, or what was said may have been lost: put every open question again."""
         for asked, _ in self._open.values():
             self._post(asked)
 

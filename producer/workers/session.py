@@ -57,6 +57,7 @@ TICK = 0.1
 HELLO_AGAIN = 5.0
 RESEND_AFTER = 10.0
 LAST_WORDS = 2.0
+REMEMBERED = 1000  # tasks, so that one that comes twice is not run twice
 ALONE_AFTER = 15.0  # a living supervisor asks after five silent seconds
 KILL_GRACE = 0.5
 
@@ -101,6 +102,8 @@ class Session:
         self._set, self._runner, self._outbox = settings, runner, outbox
         self._peer, self._push, self._register = peer, push, register
         self._queue: deque[TaskMsg] = deque()
+        self._taken: deque[str] = deque(maxlen=REMEMBERED)
+        self._unkept: dict[str, Result] = {}
         self._current: tuple[TaskMsg, Stop] | None = None
         self._arrived, self._acked = asyncio.Event(), asyncio.Event()
         self._calls = Calls(peer.post)
@@ -177,6 +180,9 @@ class Session:
 
     def _take(self, task: TaskMsg) -> None:
         """A task came: answer it at once where that is possible, else queue it."""
+        if task.attempt in self._taken:
+            return
+        self._taken.append(task.attempt)
         if (reason := self._forbidden()) is not None:
             self._return(task, reason)
         elif self._current is None and not self._queue and (result := self._at_once(task)) is not None:
@@ -210,9 +216,10 @@ class Session:
         """Outbox first, then the socket. A disk that refuses must not keep the result from the supervisor."""
         try:
             self._outbox.put(result)
-            self._sent[result.attempt] = time.monotonic()
         except OSError as problem:
             log.error("result of %s could not be kept: %s", result.attempt, problem)
+            self._unkept[result.attempt] = result
+        self._sent[result.attempt] = time.monotonic()
         self._push.post(result)
 
     def _emit(self, message: Progress | Started) -> None:
@@ -235,12 +242,16 @@ class Session:
                 self._take(message)
             case Ack():
                 self._outbox.remove(message.attempt)
+                self._unkept.pop(message.attempt, None)
                 self._sent.pop(message.attempt, None)
                 self._acked.set()
             case Reply():
                 self._calls.answered(message)
             case Ping():
-                self._peer.post(Pong())
+                self._peer.post(Pong(running=self._in_hand(), outbox=[*self._outbox.attempts(), *self._unkept]))
+                self._calls.ask_again()  # it has heard nothing of us: what we said may have been lost
+                if self._announced:
+                    self._peer.post(Ready(free=self._announced))
             case Cancel():
                 self._cancel(message)
             case Drain():
@@ -267,7 +278,7 @@ class Session:
         if again:
             log.info("supervisor %s took over", message.supervisor)
             self._calls.ask_again()
-        for result in self._outbox.results():
+        for result in self._results():
             self._sent[result.attempt] = self._heard
             self._push.post(result)
         self._announced = 0
@@ -275,7 +286,6 @@ class Session:
 
     def _greet(self) -> None:
         """Say who we are and what is in hand."""
-        running = [task.attempt for task in ([self._current[0]] if self._current else []) + list(self._queue)]
         self._welcomed, self._greeted = False, time.monotonic()
         self._peer.post(
             Hello(
@@ -285,10 +295,18 @@ class Session:
                 pid=os.getpid(),
                 pid_start=self._register.pid_start,
                 version=__version__,
-                running=running,
-                outbox=self._outbox.attempts(),
+                running=self._in_hand(),
+                outbox=[*self._outbox.attempts(), *self._unkept],
             )
         )
+
+    def _in_hand(self) -> list[str]:
+        """The attempts that run or wait here."""
+        return [task.attempt for task in ([self._current[0]] if self._current else []) + list(self._queue)]
+
+    def _results(self) -> list[Result]:
+        """What is not acknowledged: on disk, or where the disk refused, in memory."""
+        return [*self._outbox.results(), *self._unkept.values()]
 
     def _announce(self) -> None:
         free = self._set.prefetch - len(self._queue) - (self._current is not None)
@@ -334,7 +352,7 @@ class Session:
 
     def _resend(self, now: float) -> None:
         late = [attempt for attempt, at in self._sent.items() if now - at > RESEND_AFTER]
-        for result in self._outbox.results() if late else ():
+        for result in self._results() if late else ():
             if result.attempt in late:
                 self._sent[result.attempt] = now
                 self._push.post(result)
@@ -351,7 +369,7 @@ class Session:
         self._give_back(self._leave or "leaving")
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS):
-                while self._outbox:
+                while self._outbox or self._unkept:
                     self._acked.clear()
                     await self._acked.wait()
         self._peer.post(Bye(reason=self._leave or "done"))

@@ -52,7 +52,10 @@ def test_arming_says_why_and_since_when_and_disarming_ends_it(tmp_path):
     killswitch.arm(path, "faster", now=True)
     assert killswitch.read(path).now
     killswitch.disarm(path)
-    assert path.read_text() == "0\n"
+    assert not path.exists()
+    path.touch()
+    assert killswitch.read(path).armed, "touched after it was disarmed"
+    killswitch.disarm(path)
     assert killswitch.read(path) == killswitch.SwitchState(armed=False)
     assert not list(path.parent.glob(".*"))
 

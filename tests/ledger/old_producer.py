@@ -76,6 +76,14 @@ def fill(config_file):
     ledger.close()
 
 
+def few(path):
+    ledger = LedgerClient(path)
+    first = ledger.insert_task(agent_owner="code", title="first", description="d")
+    ledger.insert_task(agent_owner="code", title="second", description="d", task_id="T-1", dependencies=[first])
+    ledger.insert_task(agent_owner="qa", title="third", description="d", dependencies=["T-1"])
+    ledger.close()
+
+
 def read(path):
     ledger = LedgerClient(path)
     ids = [row["id"] for row in ledger.conn.execute("SELECT id FROM tasks ORDER BY rowid")]
@@ -97,4 +105,4 @@ def hold(path):
 
 
 if __name__ == "__main__":
-    {"fill": fill, "read": read, "hold": hold}[sys.argv[1]](sys.argv[2])
+    {"fill": fill, "few": few, "read": read, "hold": hold}[sys.argv[1]](sys.argv[2])

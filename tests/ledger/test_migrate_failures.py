@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import producer
 from producer.errors import LedgerError
 from producer.ledger import LedgerClient, transfer
 from producer.ledger.migrate import migrate
+from producer.ledger.original import Original
 
 MIGRATING = Path(__file__).with_name("migrate_process.py")
 SOURCE = str(Path(producer.__file__).resolve().parents[1])
@@ -185,3 +187,24 @@ def test_a_second_name_of_the_old_file_is_not_spoilt(path: Path, tmp_path: Path)
     os.link(path, tmp_path / "second.db")
     migrate(path)
     assert content(tmp_path / "second.db") == before
+
+
+def test_the_log_of_somebody_who_opens_the_new_ledger_at_once_is_left_alone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full(path).close()
+    opened: list[sqlite3.Connection] = []
+    real = Original.condemn
+
+    def condemn(self: Original) -> None:
+        opened.append(sqlite3.connect(path))
+        opened[0].execute("SELECT count(*) FROM tasks").fetchall()
+        real(self)
+
+    monkeypatch.setattr(Original, "condemn", condemn)
+    migrate(path)
+    assert path.with_name("ledger.db-wal").exists(), "the reader's log"
+    with LedgerClient(path) as client:
+        client.insert_task(agent_owner="code", title="new", description="d")
+    assert opened[0].execute("SELECT count(*) FROM tasks").fetchone() == (8,)
+    opened[0].close()

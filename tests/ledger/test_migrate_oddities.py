@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from old_ledger import MOMENT, OldLedger, rows, status, take
+from pydantic import ValidationError
 
 from producer.ids import is_id, new_id
 from producer.ledger import Reader
+from producer.ledger.checks import may_be_id
 from producer.ledger.takeover import take_tasks
 from producer.ledger.takeover_notes import Notes
+from producer.wire.messages import Open
 
 
 def test_ids_that_are_no_ulids_stay_and_those_unsafe_in_a_path_give_way_everywhere(old: OldLedger) -> None:
@@ -36,6 +39,19 @@ def test_ids_that_are_no_ulids_stay_and_those_unsafe_in_a_path_give_way_everywhe
     assert rows(
         old.path, "SELECT task_id, json_extract(detail, '$.before') FROM audit_log WHERE action = 'task_renamed'"
     )[0] == (evil, "../../evil")
+
+
+@pytest.mark.parametrize(
+    "ident", ["T-1", "01HYK0SEED00000000000HELLO", "a" * 64, "_", "a.b", "../x", "", "a" * 65, "a\n"]
+)
+def test_a_message_takes_just_the_ids_that_the_ledger_takes(ident: str) -> None:
+    """A task with an id of 0.3 was claimed, could not be sent, and took the supervisor with it."""
+    fields = {"attempt": new_id(), "role": "code", "title": "t"}
+    if may_be_id(ident):
+        assert Open(task=ident, **fields).task == ident
+    else:
+        with pytest.raises(ValidationError):
+            Open(task=ident, **fields)
 
 
 @pytest.mark.parametrize(

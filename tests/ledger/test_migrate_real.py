@@ -185,6 +185,14 @@ def test_the_project_works_on_with_its_old_configuration(project: OldProject) ->
     assert status["queue"]["escalated"] == 5, "two of 0.3's own, three that would have waited for ever"
 
 
+def test_tasks_with_ids_of_035_run_and_release_those_that_wait(empty: OldProject) -> None:
+    empty.script("few", str(empty.ledger))
+    empty.new("migrate")
+    empty.new("run", "--once", "--invoker", "echo")
+    found = json.loads(empty.new("task", "list", "--status", "done", "--json"))
+    assert {task["title"] for task in found} == {"first", "second", "third"}
+
+
 def test_the_backup_goes_back_and_035_reads_it_as_before(project: OldProject) -> None:
     before, tables = json.loads(project.script("read", str(project.ledger))), content(project.ledger)
     backup = Path(json.loads(project.new("migrate", "--json"))["backup"])

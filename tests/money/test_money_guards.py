@@ -56,6 +56,7 @@ def test_the_guards_speak_to_the_agent_and_in_the_report(project: Project, super
         assert words in guards
 
 
+@pytest.mark.slow
 def test_a_run_without_progress_is_ended_and_the_next_one_hears_why(project: Project, supervise) -> None:
     project.configure(
         {"code": with_shell(idle_timeout_seconds=15, retry={"base_seconds": 0.05, "cap_seconds": 0.1})},

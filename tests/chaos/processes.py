@@ -1,0 +1,65 @@
+"""Which processes are a round's own: found by the marks in their environment, never by their name."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+PROJECT = b"AI_PRODUCER_PROJECT="
+ATTEMPT = b"AI_PRODUCER_ATTEMPT="
+
+
+def look() -> list[tuple[int, str, str, bytes, str]]:
+    """(pid, project mark, attempt mark, command line, state) of every living process that carries a mark."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        with suppress(OSError):
+            marks = (entry / "environ").read_bytes().split(b"\0")
+            project = next((m[len(PROJECT) :].decode() for m in marks if m.startswith(PROJECT)), "")
+            attempt = next((m[len(ATTEMPT) :].decode() for m in marks if m.startswith(ATTEMPT)), "")
+            if not (project or attempt):
+                continue
+            stat = (entry / "stat").read_text()
+            state = stat[stat.rindex(")") + 2]
+            if state not in "ZXx":
+                found.append((int(entry.name), project, attempt, (entry / "cmdline").read_bytes(), state))
+    return found
+
+
+def of_project(key: str) -> dict[str, list[int]]:
+    """The living processes of a project by kind: worker, gateway, cli (everything that an agent's run started)."""
+    kinds: dict[str, list[int]] = {"worker": [], "gateway": [], "cli": []}
+    for pid, project, _, command, _ in look():
+        if project != key:
+            continue
+        words = command.split(b"\0")
+        if b"producer.workers" in words:
+            kinds["worker"].append(pid)
+        elif b"producer.gateway" in words:
+            kinds["gateway"].append(pid)
+        else:
+            kinds["cli"].append(pid)
+    return kinds
+
+
+def tell(pid: int, number: int) -> bool:
+    """Signal a process; False where it is gone."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def end_all(key: str) -> None:
+    """KILL whatever still carries a project's mark."""
+    for _ in range(20):
+        left = [pid for pid, project, *_ in look() if project == key]
+        if not left:
+            return
+        for pid in left:
+            tell(pid, signal.SIGKILL)
