@@ -262,13 +262,18 @@ def _sums(found: Findings, ledger: Ledger) -> None:
 
 
 def _echo(found: Findings, ledger: Ledger) -> None:
-    """An echo run costs what its payload says, once; a run that was lost is charged its hold, and marked so."""
+    """An echo run costs what its payload says, once; a run that was lost is charged its hold, and marked so.
+
+    A run that had been given up and ended all the same (`stale_result`) may be booked late, at the same price.
+    """
+    late = {body.get("attempt") for body in ledger.bodies if body["action"] == "stale_result"}
     for row in ledger.attempts:
         price = int(Decimal(json.loads(ledger.tasks[row["task_id"]]["payload"]).get("cost_usd", "0")) * 1_000_000)
         said = row["outcome"] in ("succeeded", "permanent") or str(row["error"]).startswith("told to fail")
         exact = [line["cost_micros"] for line in ledger.meter[row["id"]] if line["exact"]]
         rough = [line["cost_micros"] for line in ledger.meter[row["id"]] if not line["exact"]]
-        if exact != ([price] if said and price else []):
+        wanted = [price] if said and price else []
+        if exact != wanted and not (row["id"] in late and exact == [price]):
             found.add("dollars adrift", f"attempt {row['id']} {row['outcome']}: costs {price}, booked {exact}")
         if row["state"] == "lost" and not sum(rough):
             found.add("dollars adrift", f"attempt {row['id']} was lost and cost nothing")

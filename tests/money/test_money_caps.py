@@ -51,7 +51,7 @@ def test_a_task_and_a_lineage_that_have_spent_their_own_budget_go_to_a_person(pr
     child = {"agent_owner": "qa", "title": "child work", "description": "Spend what the root has left."}
     turns = {
         "code": {"own": WORK, "root": [ledger("insert_task", child, **DEAR), {"text": "Filed.", **DEAR}]},
-        "qa": {"*": WORK},
+        "qa": {"*": [*(shell("true", **DEAR) for _ in range(5)), {"text": "Done.", **DEAR}]},
     }
     project.configure(
         {"code": with_shell(max_budget_usd=0.10), "qa": with_shell()}, limits={"lineage_budget_usd": 0.20}, **RECORD

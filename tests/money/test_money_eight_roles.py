@@ -29,6 +29,7 @@ def test_no_ceiling_is_passed_nobody_is_locked_out_and_the_bills_are_equal(proje
 
     supervisor.until(settled, 2 * LONG, "eight runs that ended")
     spent = equal_bills(project)
+    print(f"${spent / 1e6:.6f} of ${CEILING / 1e6:.2f} spent by eight roles at once, three bills equal")
     assert spent <= CEILING
     assert spent > CEILING * 0.6, "the money was there and was not used"
     outcomes = {role: [a["outcome"] for a in project.task(task)["attempts"]] for role, task in tasks.items()}

@@ -69,12 +69,12 @@ def test_a_restart_keeps_the_scale_the_workers_and_a_run_of_the_real_cli(project
 @pytest.mark.timeout(600)
 def test_orphans_finish_what_they_have_and_leave_after_their_time(project: Project, supervise) -> None:
     project.configure({"code": with_shell()}, gateway={"record": True}, orphan_seconds=10)
-    play = {"code": {"*": [shell("touch begun; sleep 3"), {"text": "Done."}]}}
+    play = {"code": {"*": [shell("touch begun; sleep 3; touch ended"), {"text": "Done."}]}}
     supervisor = rehearse(supervise, project, play)
     task = project.file_task("outlives its supervisor")
     supervisor.until((project.root / "begun").exists, LONG, "the tool")
     supervisor.kill()
-    until(lambda: len(carriers(project.places.key)) <= 2, LONG, "the end of the tool")
+    until((project.root / "ended").exists, LONG, "the end of the tool")
     # Its second request waits for a supervisor to grant it: nobody may spend alone.
     supervisor = rehearse(supervise, project, play)
     supervisor.until_status(task, "done", seconds=LONG)
