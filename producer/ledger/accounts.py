@@ -94,6 +94,14 @@ class Accounts:
         self._add(row[0], row[1], 0, -row[2])
         return MicroUSD(row[2])
 
+    def left_behind(self) -> list[str]:
+        """Attempts that hold money and do not run. There is no way to get there; a start looks all the same."""
+        rows = self._db.rows(
+            "SELECT attempt FROM holds WHERE NOT EXISTS"
+            " (SELECT 1 FROM attempts WHERE id = holds.attempt AND state = 'running')"
+        )
+        return [attempt for (attempt,) in rows]
+
     def hold(self, attempt: str) -> tuple[str, MicroUSD, MicroUSD] | None:
         """(day, amount, what of it backs open requests) of an attempt's hold."""
         row = self._db.one("SELECT date, amount FROM holds WHERE attempt = ?", attempt)

@@ -42,7 +42,9 @@ def main() -> int:
             print(what, flush=True)
     if mount:  # libfaketime leaves a file there for every process that is killed
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "chaos", "/dev/shm"], check=False)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every process is ended on the way out
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM")
+    )  # so that every process is ended on the way out
     base = Path(tempfile.mkdtemp(prefix="apc", dir=given.directory))
     return _all_rounds(given, base, mount, clock)
 
