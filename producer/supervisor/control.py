@@ -49,6 +49,10 @@ class Control:
             "restart": lambda arguments, actor: self._leave("restart"),
         }
 
+    def close(self) -> None:
+        """Close the view of the ledger: while one is open, the writer cannot fold the WAL into the file."""
+        self._reader.close()
+
     # ---- operators and scripts
 
     def request(self, peer: Peer, address: bytes, message: Request) -> None:

@@ -94,6 +94,7 @@ class Loop:
         finally:
             self._courier.stop()
             self._reader.close()
+            self._control.close()
 
     def _begin(self) -> None:
         kernel, config = self._kernel, self._kernel.config

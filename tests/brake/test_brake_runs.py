@@ -69,7 +69,8 @@ def test_a_kill_now_cuts_the_stream_and_the_cut_is_booked_as_the_most_it_can_hav
     supervisor.until_status(task, "done", seconds=LONG)
     assert project.task(task)["attempts"][-1]["resumed"]
     whole = [line for line in requests(project, task) if line["share"] == 1.0]
-    assert [line["turn"] for line in whole] == [0, 1, 2, 3], "only the answer that was cut is paid again"
+    # The CLI sometimes keeps the beginning of the answer that was cut; then it goes on from there and asks for no other.
+    assert [line["turn"] for line in whole] in ([0, 1, 2, 3], [0, 2, 3]), "only the answer that was cut is paid again"
     (inexact,) = project.rows("SELECT sum(cost_micros) FROM meter WHERE exact = 0")
     exact = sum(line["cost_micros"] for line in whole)
     assert project.books_balance() == exact + inexact[0] and inexact[0] >= cut["cost_micros"]

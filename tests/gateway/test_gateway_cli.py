@@ -143,7 +143,7 @@ async def test_a_run_that_is_cut_by_the_switch_ends_as_killed(tmp_path):
         ran = await running
         assert ran.result
         assert "ai-producer:kill-switch:" in (ran.result.result or "")
-        await until(lambda: r.records() and bill.lines(r.bill))
+        await until(r.records)  # the model may or may not have seen the request before it was cut
         assert r.supervisor.spent >= r.billed()
 
 

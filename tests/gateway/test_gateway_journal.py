@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from gateway_rig import live
 
@@ -90,7 +92,7 @@ def test_only_an_attempts_id_names_a_file(tmp_path):
 
 
 def test_a_token_names_its_attempt_and_cannot_be_made_up(tmp_path):
-    places = Places.of(tmp_path / "l.db", {"XDG_STATE_HOME": str(tmp_path / "s")}).make()
+    places = Places.of(tmp_path / "l.db", dict(os.environ)).make()
     key = tokens.secret(places)
     assert tokens.secret(places) == key
     assert (places.keys / tokens.FILE).stat().st_mode & 0o777 == 0o600

@@ -102,7 +102,8 @@ class Home:
 
     def __init__(self, root: Path, play: str) -> None:
         self.root = root
-        self.env = {"XDG_STATE_HOME": str(root / "s"), "HOME": str(root), "PATH": os.environ["PATH"]}
+        mine = ("XDG_STATE_HOME", "XDG_RUNTIME_DIR", "PATH")  # the test's own, short enough for a socket
+        self.env = {"HOME": str(root), **{name: os.environ[name] for name in mine}}
         self.places = Places.of(root / "ledger.db", self.env).make()
         keys = Keys(self.places)
         keys.ensure()
