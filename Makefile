@@ -1,12 +1,12 @@
 # make demo: a whole rehearsed project (real CLI, scripted model, no key, no cost)
-# make test: every check but the long ones; make all: those too
+# make test: every check but the long ones; make all: those too; make chaos: the fault battery
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint types layers all bench docs clean
+.PHONY: demo test lint types layers all chaos bench docs clean
 
 demo: $(READY)
 	$(BIN)/producerctl demo
@@ -16,6 +16,9 @@ test: $(READY) lint types layers
 
 all: test
 	$(BIN)/python -m pytest -m slow
+
+chaos: $(READY)
+	$(BIN)/python tests/chaos/run.py --faults 200
 
 lint: $(READY)
 	$(BIN)/ruff check .

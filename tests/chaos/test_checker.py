@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import checker
@@ -44,6 +45,8 @@ def sound(project: Project, supervise, tmp_path: Path) -> tuple[Path, Path, Path
     """A ledger after two tasks, its head file, and the notes of who filed them."""
     ids = [project.file_task(f"echo {name}", payload={"cost_usd": "0.01"}) for name in ("one", "two")]
     assert supervise("--once").exits() == 0
+    with closing(sqlite3.connect(project.state / "ledger.db")) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the tests below copy this one file
     notes = tmp_path / "notes.jsonl"
     notes.write_text("".join(json.dumps(line) + "\n" for line in ({"ask": 1, "op": "insert", "ids": ids}, {"ack": 1})))
     return project.state / "ledger.db", project.places.state / "audit.head", notes
