@@ -153,6 +153,7 @@ def test_greeting_task_result_and_goodbye(crew: Crew, make_task: MakeTask) -> No
     for task in tasks:
         boss.tell(worker, task)
     boss.await_one(Result, 5)
+    boss.await_one(Started, 5)  # they come by another socket
     assert [(r.attempt, r.outcome, r.text) for r in boss.of(Result)] == [
         (task.attempt, "succeeded", task.description) for task in tasks
     ]
