@@ -18,7 +18,7 @@ all: test
 	$(BIN)/python -m pytest -m slow
 
 chaos: $(READY)
-	$(BIN)/python tests/chaos/run.py --faults 200
+	$(BIN)/python tests/chaos/run.py --faults 200 --short
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """One round: a scratch project, a real supervisor under load, faults at random points, a drain, and the checker.
 
-`rehearsed` rounds run the real claude CLI against the scripted model, which is a process of its own that no fault touches:
-its bill is the measure. Other rounds run the echo invoker, for volume.
+`rehearsed` rounds run the real claude CLI against the scripted model, which is a process of its own that no fault
+touches: its bill is the measure. Other rounds run the echo invoker, for volume.
 """
 
 from __future__ import annotations

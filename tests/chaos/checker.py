@@ -1,7 +1,7 @@
-"""The independent checker: reads the ledger, the writers' notes and the model's bill after a round, and believes nobody.
+"""The independent checker: reads the ledger, the writers' notes and the model's bill after a round; believes nobody.
 
-Python's own sqlite3 and hashlib; nothing of the program is imported. What it finds goes under one of six numbers, which
-must all be zero; what is right but worth knowing (escalations, bills that nobody saw the end of) is counted beside them.
+Python's own sqlite3 and hashlib; nothing of the program is imported. What it finds goes under one of six numbers,
+which must all be zero; what is right but worth knowing (escalations, bills without an end) is counted beside them.
 """
 
 from __future__ import annotations
@@ -96,6 +96,7 @@ def check(path: Path, *, head: Path, notes: list[Path], retries: int, bill: Path
     """All checks of one round. ``retries``: failures that exhaust a task; ``bill``: the model's, None for echo."""
     found, ledger = Findings(), Ledger(path)
     asked = [_notes(path) for path in notes]
+    _absent(found, ledger)
     _lost(found, ledger, asked, retries)
     _twice(found, ledger)
     _holds(found, ledger)
@@ -115,6 +116,19 @@ def check(path: Path, *, head: Path, notes: list[Path], retries: int, bill: Path
     for row in ledger.attempts:
         found.notes[f"attempts {row['state']}"] += 1
     return found
+
+
+def _absent(found: Findings, ledger: Ledger) -> None:
+    """Tasks that other rows name and that are not there; those rows are left out of what is checked next."""
+    named = {row["task_id"] for row in ledger.attempts} | ledger.needs.keys()
+    named |= {need for needs in ledger.needs.values() for need in needs}
+    for ident in named - ledger.tasks.keys():
+        found.add("lost tasks", f"{ident} is named by other rows and is not there")
+    ledger.attempts = [row for row in ledger.attempts if row["task_id"] in ledger.tasks]
+    kept = {ident: needs for ident, needs in ledger.needs.items() if ident in ledger.tasks}
+    ledger.needs.clear()
+    for ident, needs in kept.items():
+        ledger.needs[ident] = [need for need in needs if need in ledger.tasks]
 
 
 def _notes(path: Path) -> dict[int, dict[str, Any]]:
@@ -145,6 +159,8 @@ def _lost(found: Findings, ledger: Ledger, asked: list[dict[int, dict[str, Any]]
                     found.add("lost tasks", f"acknowledged and absent: {set(note['ids']) - set(there)}")
                 elif there and len(there) < len(note["ids"]):
                     found.add("lost tasks", f"a batch was filed by half: {note['ids']}")
+            elif not there:
+                found.add("lost tasks", f"{note['ids']}: was acknowledged to its writer and is not there")
             elif note["done"] is not False:
                 meant[note["ids"][0]].add(note["op"])
                 status = ledger.tasks[note["ids"][0]]["status"]

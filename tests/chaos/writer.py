@@ -1,7 +1,8 @@
 """A script beside the supervisor that files tasks through LedgerClient, and writes down what it was promised.
 
-`python writer.py LEDGER LOG SEED STOPFILE MODE AT_ONCE`: until STOPFILE exists, or so many batches at once. Each line of LOG is a JSON object: `ask` (what is
-about to be asked: ids are made here, so that nothing can be lost unseen) and `ack` (it was acknowledged), by number.
+`python writer.py LEDGER LOG SEED STOPFILE MODE AT_ONCE`: until STOPFILE exists, or so many batches at once.
+Each line of LOG is a JSON object: `ask` (what is about to be asked: ids are made here, so that nothing can be lost
+unseen) and `ack` (it was acknowledged), by number.
 """
 
 from __future__ import annotations
