@@ -34,7 +34,7 @@ DAMAGE = {
         "UPDATE budget SET spent_micros = spent_micros - 1 WHERE spent_micros > 0",
     ],
     "audit breaks": [
-        "DROP TRIGGER audit_is_never_updated; UPDATE audit SET body = replace(body, 'code', 'edoc') WHERE seq = 5",
+        "DROP TRIGGER audit_is_never_updated; UPDATE audit SET body = CAST(replace(body, 'detail', 'liated') AS BLOB) WHERE seq = 5",
         "DROP TRIGGER audit_is_never_deleted; DELETE FROM audit WHERE seq = (SELECT max(seq) FROM audit)",
     ],
 }
