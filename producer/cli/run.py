@@ -73,7 +73,7 @@ def read_script(text: str) -> Path:
 def _view(app: App, once: bool) -> AbstractContextManager[None]:
     """A table for a run that ends on a terminal, lines for everything else; a service has its logs alone."""
     person = screen.terminal(stderr=True)
-    if not once and not person:
+    if screen.unseen() or not (once or person):
         return nullcontext()
     from producer.cli.live import beside
 

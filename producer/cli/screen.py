@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from producer.core.text import one_line, visible
@@ -35,6 +37,14 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def unseen() -> bool:
+    """Whether what goes to stderr is thrown away."""
+    try:
+        return os.path.samestat(os.fstat(2), Path(os.devnull).stat())
+    except OSError:
+        return True
 
 
 def terminal(stderr: bool = False) -> bool:

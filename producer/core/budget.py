@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum, auto
+from functools import cache
 
 from producer.core.money import ZERO, MicroUSD, format_usd, round_up
 
@@ -134,7 +135,13 @@ def grant(need: int, floor: int, shares: Iterable[Share], *, others_open: bool) 
 
 def soft_crossed(limit: MicroUSD | None, ratio: float, before: int, after: int) -> bool:
     """Whether spending went from below ``ratio`` of ``limit`` to that or more: true once a day for each cap."""
-    return limit is not None and before < round_up(Decimal(str(ratio)) * limit) <= after
+    return limit is not None and before < soft_limit(limit, ratio) <= after
+
+
+@cache
+def soft_limit(limit: MicroUSD, ratio: float) -> MicroUSD:
+    """The soft cap: ``ratio`` of a limit, rounded up."""
+    return round_up(Decimal(str(ratio)) * limit)
 
 
 def _offer(share: Share, limit: int, floor: int) -> int:

@@ -4,6 +4,7 @@
 2. A hold is max(what is left of the claim's reservation, the sum of the attempt's open model requests).
 3. Booking a cost moves it from held to spent, once, by request id, in the transaction that learns of it.
 4. The UTC day on the hold pays, also for a run over midnight. Releasing a hold is the last thing a settlement does.
+5. The figures are kept in memory beside the ledger (producer/ledger/figures.py) and written with the commit.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from producer.core.budget import Cap
 from producer.core.money import ZERO, MicroUSD
 from producer.errors import LedgerError
 from producer.ledger.database import Database, placeholders
+from producer.ledger.figures import Day, Figures, Hold
+from producer.ledger.inflight import InFlight
 from producer.ledger.model import TOKEN_COLUMNS, Cost
 
 PROJECT = "project"
@@ -38,6 +41,8 @@ class Accounts:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._figures = Figures(db)
+        self.inflight = InFlight(db)
 
     def today(self) -> str:
         """The UTC day of the running transaction."""
@@ -47,34 +52,26 @@ class Accounts:
 
     def day(self, date: str) -> dict[str, tuple[MicroUSD, MicroUSD]]:
         """(spent, held) of every role on a day; the project's are their sums."""
-        rows = self._db.rows("SELECT agent_owner, spent_micros, held_micros FROM budget WHERE date = ?", date)
-        return {role: (MicroUSD(spent), MicroUSD(held)) for role, spent, held in rows}
+        return {role: _money(found) for role, found in self._figures.day(date).items()}
 
     def role_cap(self, role: str, limit: MicroUSD | None, date: str | None = None) -> Cap:
         """What stands against a role's daily cap."""
-        row = self._db.one(
-            "SELECT spent_micros, held_micros FROM budget WHERE agent_owner = ? AND date = ?",
-            role, date or self.today(),
-        )  # fmt: skip
-        return Cap(f"role {role}", limit, *_pair(row))
+        return Cap(f"role {role}", limit, *_money(self._figures.day(date or self.today()).get(role)))
 
     def project_cap(self, limit: MicroUSD | None, date: str | None = None) -> Cap:
         """What stands against the project's daily ceiling."""
-        row = self._db.one(
-            "SELECT sum(spent_micros), sum(held_micros) FROM budget WHERE date = ?", date or self.today()
-        )
-        return Cap(PROJECT, limit, *_pair(row))
+        return Cap(PROJECT, limit, *_money(self._figures.total(date or self.today())))
 
     def task_cap(self, task: str, limit: MicroUSD | None) -> Cap:
         """What stands against a task's own budget, over all its attempts and days."""
         spent = self._db.value("SELECT cost_micros FROM tasks WHERE id = ?", task) or 0
-        held = self._db.value("SELECT sum(amount) FROM holds WHERE task_id = ?", task) or 0
+        held = sum(hold.amount for hold in self._figures.holds.values() if hold.task == task)
         return Cap(f"task {task}", limit, MicroUSD(spent), MicroUSD(held))
 
     def lineage_cap(self, root: str, limit: MicroUSD | None) -> Cap:
         """What stands against the budget of a root task and all its descendants."""
         spent = self._db.value("SELECT sum(cost_micros) FROM tasks WHERE root_task_id = ?", root) or 0
-        held = self._db.value("SELECT sum(amount) FROM holds WHERE root_id = ?", root) or 0
+        held = sum(hold.amount for hold in self._figures.holds.values() if hold.root == root)
         return Cap(f"lineage {root}", limit, MicroUSD(spent), MicroUSD(held))
 
     # ---- holds
@@ -82,17 +79,18 @@ class Accounts:
     def place(self, attempt: str, task: str, role: str, root: str, amount: MicroUSD) -> None:
         """Hold ``amount`` for an attempt that is being claimed."""
         date = self.today()
-        self._db.run("INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?)", attempt, task, role, root, date, amount, amount)
-        self._add(role, date, 0, amount)
+        self._figures.put(attempt, Hold(task, role, root, date, amount, amount))
+        self._figures.add(role, date, 0, amount)
 
     def release(self, attempt: str) -> MicroUSD:
         """Give back what the attempt still holds; how much. Zero where it holds nothing any more."""
-        row = self._db.one("DELETE FROM holds WHERE attempt = ? RETURNING role, date, amount", attempt)
-        if row is None:
+        hold = self._figures.drop(attempt)
+        if hold is None:
             return ZERO
-        self._db.run("DELETE FROM reservations WHERE attempt = ?", attempt)
-        self._add(row[0], row[1], 0, -row[2])
-        return MicroUSD(row[2])
+        if hold.requests:
+            self._db.run("DELETE FROM reservations WHERE attempt = ?", attempt)
+        self._figures.add(hold.role, hold.date, 0, -hold.amount)
+        return MicroUSD(hold.amount)
 
     def left_behind(self) -> list[str]:
         """Attempts that hold money and do not run. There is no way to get there; a start looks all the same."""
@@ -104,14 +102,12 @@ class Accounts:
 
     def hold(self, attempt: str) -> tuple[str, MicroUSD, MicroUSD] | None:
         """(day, amount, what of it backs open requests) of an attempt's hold."""
-        row = self._db.one("SELECT date, amount FROM holds WHERE attempt = ?", attempt)
-        if row is None:
-            return None
-        return row[0], MicroUSD(row[1]), self.reserved(attempt)
+        hold = self._figures.holds.get(attempt)
+        return (hold.date, MicroUSD(hold.amount), MicroUSD(hold.reserved)) if hold else None
 
-    def reserved(self, attempt: str) -> MicroUSD:
-        """The sum of an attempt's open requests."""
-        return MicroUSD(self._db.value("SELECT sum(amount) FROM reservations WHERE attempt = ?", attempt) or 0)
+    def holders(self) -> dict[str, bool]:
+        """Every attempt that holds money, and whether a model request of it is open."""
+        return {attempt: bool(hold.requests) for attempt, hold in self._figures.holds.items() if hold.amount}
 
     def reservation(self, request: str) -> MicroUSD | None:
         """What an open request was granted."""
@@ -120,55 +116,56 @@ class Accounts:
 
     def reserve(self, request: str, attempt: str, amount: MicroUSD) -> None:
         """Record a grant and raise the attempt's hold to cover it. Raises LedgerError where it has no hold."""
-        if not self._db.one("SELECT 1 FROM holds WHERE attempt = ?", attempt):
+        hold = self._figures.holds.get(attempt)
+        if hold is None:
             raise LedgerError(f"attempt {attempt} holds nothing: request {request} cannot be granted")
         self._db.run("INSERT INTO reservations VALUES (?, ?, ?)", request, attempt, amount)
-        self._resize(attempt)
+        hold.requests[request] = amount
+        self._resize(attempt, hold)
 
     def running(self, role: str | None, date: str) -> int:
         """How many attempts share a role's cap, or the project's (None), on a day."""
-        if role is None:
-            return int(self._db.value("SELECT count(*) FROM holds WHERE date = ?", date))
-        return int(self._db.value("SELECT count(*) FROM holds WHERE date = ? AND role = ?", date, role))
+        return sum(hold.date == date and role in (None, hold.role) for hold in self._figures.holds.values())
 
     def kin(self, root: str) -> int:
         """How many attempts of a lineage hold money."""
-        return int(self._db.value("SELECT count(*) FROM holds WHERE root_id = ?", root))
+        return sum(hold.root == root for hold in self._figures.holds.values())
 
     # ---- bookings
 
     def book(self, cost: Cost) -> Booking | None:
         """Book a cost; None where its request was booked before, or is of no attempt of this ledger."""
-        row = self._db.one(
-            "SELECT a.task_id, a.role, a.state, substr(a.claimed_at, 1, 10), h.date, h.base, h.amount"
-            " FROM attempts AS a LEFT JOIN holds AS h ON h.attempt = a.id WHERE a.id = ?",
-            cost.attempt,
-        )
-        if row is None:
+        found = self._whose(cost.attempt)
+        if found is None or not self._meter(cost, *found):
             return None
-        task, role, state, claimed, day, base, held = row
-        date = day or claimed  # without a hold any more, the day of the claim pays
-        if not self._meter(cost, task, role, date):
-            return None
-        self._db.run("UPDATE tasks SET cost_micros = cost_micros + ? WHERE id = ?", cost.amount, task)
-        self._db.run("UPDATE attempts SET cost_micros = cost_micros + ? WHERE id = ?", cost.amount, cost.attempt)
-        change = 0
-        if day:
-            self._db.run("DELETE FROM reservations WHERE request = ? AND attempt = ?", cost.request, cost.attempt)
-            base = max(0, base - cost.amount)
-            target = max(base, self.reserved(cost.attempt))
-            self._db.run("UPDATE holds SET base = ?, amount = ? WHERE attempt = ?", base, target, cost.attempt)
-            change = target - held
-        self._add(role, date, cost.amount, change)
-        return Booking(task, role, state != "running")
+        task, role, date = found
+        run = self.inflight.all().get(cost.attempt)
+        if run:
+            self.inflight.book(run, cost.amount)
+        else:
+            self.inflight.booked_late(task, cost.amount)
+            self._db.run("UPDATE tasks SET cost_micros = cost_micros + ? WHERE id = ?", cost.amount, task)
+            self._db.run("UPDATE attempts SET cost_micros = cost_micros + ? WHERE id = ?", cost.amount, cost.attempt)
+        self._figures.add(role, date, cost.amount, 0)
+        hold = self._figures.holds.get(cost.attempt)
+        if hold:
+            if hold.requests.pop(cost.request, None) is not None:
+                self._db.run("DELETE FROM reservations WHERE request = ?", cost.request)
+            hold.base = max(0, hold.base - cost.amount)
+            self._resize(cost.attempt, hold)
+        return Booking(task, role, run is None)
+
+    def _whose(self, attempt: str) -> tuple[str, str, str] | None:
+        """(task, role, day that pays) of an attempt; None for one of no ledger of ours."""
+        hold = self._figures.holds.get(attempt)
+        if hold:
+            return hold.task, hold.role, hold.date
+        row = self._db.one("SELECT task_id, role, claimed_at FROM attempts WHERE id = ?", attempt)
+        return (row[0], row[1], row[2][:10]) if row else None
 
     def spend_outside(self, role: str, amount: MicroUSD) -> None:
         """Count money that a script spent outside any task against a role's budget of today."""
-        date = self.today()
-        self._ensure_day(role, date)
-        self._db.run(
-            "UPDATE budget SET spent_micros = spent_micros + ? WHERE agent_owner = ? AND date = ?", amount, role, date
-        )
+        self._figures.add(role, self.today(), amount, 0)
 
     def booked(self, request: str) -> bool:
         """Whether a request's cost is in the ledger."""
@@ -202,34 +199,15 @@ class Accounts:
         )  # fmt: skip
         return inserted == 1
 
-    def _resize(self, attempt: str) -> None:
-        row = self._db.one("SELECT role, date, base, amount FROM holds WHERE attempt = ?", attempt)
-        if row is None:
-            return
-        role, date, base, amount = row
-        target = max(base, self.reserved(attempt))
-        if target != amount:
-            self._db.run("UPDATE holds SET amount = ? WHERE attempt = ?", target, attempt)
-            self._add(role, date, 0, target - amount)
-
-    def _add(self, role: str, date: str, spent: int, held: int) -> None:
-        if not self._db.run(
-            "UPDATE budget SET spent_micros = spent_micros + ?, held_micros = held_micros + ?"
-            " WHERE agent_owner = ? AND date = ?",
-            spent,
-            held,
-            role,
-            date,
-        ):
-            self._db.run(
-                "INSERT INTO budget (agent_owner, date, spent_micros, held_micros) VALUES (?, ?, ?, ?)",
-                role, date, spent, held,
-            )  # fmt: skip
+    def _resize(self, attempt: str, hold: Hold) -> None:
+        """The hold's requests or its base have changed: hold as much as they need now."""
+        before, hold.amount = hold.amount, max(hold.base, hold.reserved)
+        self._figures.put(attempt, hold)
+        self._figures.add(hold.role, hold.date, 0, hold.amount - before)
 
     def _ensure_day(self, role: str, date: str) -> None:
         self._db.run("INSERT OR IGNORE INTO budget (agent_owner, date) VALUES (?, ?)", role, date)
 
 
-def _pair(row: tuple[int | None, ...] | None) -> tuple[MicroUSD, MicroUSD]:
-    spent, held = row if row else (0, 0)
-    return MicroUSD(spent or 0), MicroUSD(held or 0)
+def _money(day: Day | None) -> tuple[MicroUSD, MicroUSD]:
+    return (MicroUSD(day.spent), MicroUSD(day.held)) if day else (ZERO, ZERO)

@@ -21,10 +21,14 @@ from producer.errors import UnknownTask
 from producer.ledger.accounts import Accounts
 from producer.ledger.audit import Audit
 from producer.ledger.database import Database
-from producer.ledger.model import Claim, Cost, Running
+from producer.ledger.model import Claim, Cost, Ready, Running
 from producer.ledger.queue import Queue
 
 READY = "status = 'pending' AND open_dependencies = 0 AND not_before IS NULL AND requires_approval = 0"
+_TASK = (
+    "SELECT id, agent_owner, root_task_id, status, attempts, title, description, payload, retry_count, actual_micros,"
+    " cost_micros FROM tasks"
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Ending:
     actual: MicroUSD | None = None
     turns: int = 0
     tool_calls: int = 0
+    session_id: str | None = None  # the session of a run that has begun
 
 
 class Attempts:
@@ -53,31 +58,31 @@ class Attempts:
     ) -> None:
         self._db, self._audit, self._queue, self._accounts = db, audit, queue, accounts
         self._new_session = new_session
+        self._inflight = accounts.inflight
+        queue.on_move = self._inflight.task_moved
 
     # ---- claiming
 
-    def candidate(self, role: str) -> tuple[str, str] | None:
-        """(task, root) that a worker of ``role`` should take next: by priority, then age."""
-        row = self._db.one(
-            f"SELECT id, root_task_id FROM tasks WHERE agent_owner = ? AND {READY} ORDER BY priority, seq LIMIT 1", role
-        )
-        return (row[0], row[1]) if row else None
+    def ready(self, role: str, limit: int = 1) -> list[Ready]:
+        """What workers of ``role`` should take next: by priority, then age."""
+        rows = self._db.rows(f"{_TASK} WHERE agent_owner = ? AND {READY} ORDER BY priority, seq LIMIT ?", role, limit)
+        return [Ready(*row) for row in rows]
 
-    def claim(self, task: str, worker: str, model: str, hold: MicroUSD, *, resume: bool) -> Claim:
-        """Start an attempt of a ready task. Raises UnknownTask; IllegalTransition where it is not pending."""
-        row = self._db.one(
-            "SELECT status, agent_owner, root_task_id, attempts, title, description, payload, retry_count FROM tasks"
-            " WHERE id = ?",
-            task,
-        )
+    def task(self, task: str) -> Ready:
+        """One task, ready or not. Raises UnknownTask."""
+        row = self._db.one(f"{_TASK} WHERE id = ?", task)
         if row is None:
             raise UnknownTask(task)
-        status, role, root, before, title, description, payload, retry_count = row
-        attempt, number = self._db.new_id(), before + 1
-        earlier = self._begun_session(task, role) if resume and before else None
+        return Ready(*row)
+
+    def claim(self, ready: Ready, worker: str, model: str, hold: MicroUSD, *, resume: bool) -> Claim:
+        """Start an attempt of a task read in this transaction. Raises IllegalTransition where it is not pending."""
+        task, role, number = ready.task, ready.role, ready.attempts + 1
+        attempt = self._db.new_id()
+        earlier = self._begun_session(task, role) if resume and ready.attempts else None
         take_up, session = earlier is not None, earlier or self._new_session()
         self._queue.move(
-            task, TaskEvent.CLAIMED, state=TaskState(status), started_at=self._db.stamp, attempts=number,
+            task, TaskEvent.CLAIMED, state=TaskState(ready.status), started_at=self._db.stamp, attempts=number,
             session_id=session, finished_at=None,
         )  # fmt: skip
         self._db.run(
@@ -85,14 +90,21 @@ class Attempts:
             " VALUES (?,?,?,?,?,?,?,?)",
             attempt, task, role, number, worker, model, session, self._db.stamp,
         )  # fmt: skip
-        self._accounts.place(attempt, task, role, root, hold)
+        self._inflight.add(
+            Running(
+                attempt, task, role, ready.root, worker, number, ready.retry_count, None,
+                TaskState.IN_PROGRESS.value, ready.actual, 0, ready.cost, asked=False,
+            )
+        )  # fmt: skip
+        self._accounts.place(attempt, task, role, ready.root, hold)
         self._audit.append(
             "dispatch", role, task=task, attempt=attempt, worker=worker, number=number, model=model,
             held_micros=hold, resume=take_up,
         )  # fmt: skip
         return Claim(
-            attempt, task, role, number, title, description, json.loads(payload), session, take_up, retry_count
-        )
+            attempt, task, role, number, ready.title, ready.description, json.loads(ready.payload), session, take_up,
+            ready.retry_count,
+        )  # fmt: skip
 
     def _begun_session(self, task: str, role: str) -> str | None:
         """The session of the newest attempt that really began, under the same role; None where none did."""
@@ -121,25 +133,24 @@ class Attempts:
 
     def running(self, attempt: str) -> Running | None:
         """An attempt that is not settled, None where it is or never was."""
-        found = self._select("a.id = ? AND a.state = 'running'", attempt)
-        return found[0] if found else None
+        return self._inflight.all().get(attempt)
 
     def all_running(self) -> list[Running]:
         """Every attempt that is not settled."""
-        return self._select("a.state = 'running'")
+        return list(self._inflight.all().values())
 
     def running_of_task(self, task: str) -> Running | None:
         """The attempt that a task is in, if any."""
-        found = self._select("a.task_id = ? AND a.state = 'running'", task)
-        return found[0] if found else None
+        return self._inflight.of_task(task)
 
     def cancel(self, attempt: str, reason: str) -> bool:
         """Remember that somebody asked for the attempt to stop; False where that is known already."""
-        return bool(
-            self._db.run(
-                "UPDATE attempts SET cancel = ? WHERE id = ? AND state = 'running' AND cancel IS NULL", reason, attempt
-            )
-        )
+        run = self.running(attempt)
+        if run is None or run.cancel is not None:
+            return False
+        run.cancel = reason
+        self._db.run("UPDATE attempts SET cancel = ? WHERE id = ?", reason, attempt)
+        return True
 
     def book(self, cost: Cost) -> bool:
         """Book a cost with its audit row; False where it is booked already. Late costs of settled attempts too."""
@@ -160,6 +171,9 @@ class Attempts:
 
     def remember_reply(self, call: str, attempt: str, reply: Any) -> None:
         """Keep the answer to a call until its attempt is settled."""
+        run = self.running(attempt)
+        if run:
+            run.asked = True
         self._db.run("INSERT INTO replies VALUES (?, ?, ?)", call, attempt, json.dumps(reply))
 
     # ---- settling
@@ -167,31 +181,36 @@ class Attempts:
     def settle(self, run: Running, settlement: Settlement, ending: Ending) -> TaskState | None:
         """End an attempt once; the task's state after it, None where the attempt had ended before (stale).
 
-        ``run`` must have been read in this transaction: its task's state decides what the outcome may still change.
+        The state of its task decides what the outcome may still change.
         """
         state = next_attempt(AttemptState.RUNNING, settlement.attempt, run.attempt)
         changed = self._db.run(
-            "UPDATE attempts SET state = ?, outcome = ?, finished_at = ?, error = ?, turns = ?, tool_calls = ?"
+            "UPDATE attempts SET state = ?, outcome = ?, finished_at = ?, error = ?, turns = ?, tool_calls = ?,"
+            " cost_micros = ?, started_at = coalesce(started_at, ?), session_id = coalesce(?, session_id)"
             " WHERE id = ? AND state = 'running'",
-            state.value, ending.outcome, self._db.stamp, ending.error, ending.turns, ending.tool_calls, run.attempt,
+            state.value, ending.outcome, self._db.stamp, ending.error, ending.turns, ending.tool_calls, run.cost,
+            self._db.stamp if ending.session_id else None, ending.session_id, run.attempt,
         )  # fmt: skip
         if not changed:
             self.stale(run.attempt, ending.outcome)
             return None
         self._accounts.release(run.attempt)
-        self._db.run("DELETE FROM replies WHERE attempt = ?", run.attempt)
-        if ending.actual is not None:
-            self._db.run(
-                "UPDATE tasks SET actual_micros = coalesce(actual_micros, 0) + ? WHERE id = ?", ending.actual, run.task
-            )
+        self._inflight.remove(run)
+        if run.asked:
+            self._db.run("DELETE FROM replies WHERE attempt = ?", run.attempt)
+        actual = run.actual if ending.actual is None else (run.actual or 0) + ending.actual
+        money = {"cost_micros": run.task_cost, "actual_micros": actual}
         status = TaskState(run.task_status)
         if status is not TaskState.IN_PROGRESS:
+            self._db.run(
+                "UPDATE tasks SET cost_micros = ?, actual_micros = ? WHERE id = ?", run.task_cost, actual, run.task
+            )
             self._audit.append(
                 "attempt_ended", run.role, task=run.task, attempt=run.attempt, outcome=ending.outcome,
                 error=ending.error, status=status.value,
             )  # fmt: skip
             return status
-        after = self._move(run, settlement, ending)
+        after = self._move(run, settlement, ending, money)
         self._report(run, settlement, ending, after)
         return after
 
@@ -200,10 +219,12 @@ class Attempts:
         task = self._db.value("SELECT task_id FROM attempts WHERE id = ?", attempt)
         self._audit.append("stale_result", "producer", task=task, attempt=attempt, outcome=outcome)
 
-    def _move(self, run: Running, settlement: Settlement, ending: Ending) -> TaskState:
-        columns: dict[str, object] = {"retry_count": settlement.retry_count, "not_before": settlement.not_before}
+    def _move(self, run: Running, settlement: Settlement, ending: Ending, money: dict[str, int | None]) -> TaskState:
+        columns: dict[str, object] = {
+            "retry_count": settlement.retry_count, "not_before": settlement.not_before, **money,
+        }  # fmt: skip
         if settlement.task is TaskEvent.COMPLETED:
-            columns |= {"result": ending.text, "output_refs": json.dumps(list(ending.output_refs))}
+            columns |= {"result": ending.text, "output_refs": json.dumps(ending.output_refs)}
         if settlement.task is TaskEvent.EXHAUSTED:
             columns["escalation_reason"] = settlement.reason
         return self._queue.move(run.task, settlement.task, state=TaskState(run.task_status), **columns)
@@ -220,11 +241,3 @@ class Attempts:
         self._audit.append_free(action, run.role, detail=detail, task=run.task, attempt=run.attempt)
         if after is TaskState.ESCALATED:
             self._audit.append("escalation", run.role, task=run.task, attempt=run.attempt, reason=settlement.reason)
-
-    def _select(self, where: str, *values: object) -> list[Running]:
-        rows = self._db.rows(
-            "SELECT a.id, a.task_id, a.role, t.root_task_id, a.worker, a.number, t.retry_count, a.cancel, t.status,"
-            f" a.cost_micros FROM attempts AS a JOIN tasks AS t ON t.id = a.task_id WHERE {where}",
-            *values,
-        )
-        return [Running(*row) for row in rows]

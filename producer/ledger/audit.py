@@ -20,11 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from producer.ledger import audit_old
 from producer.ledger.database import Database, Row
 
 GENESIS = bytes(32)
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
+_strict = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
 _RECORD = 96  # bytes of the head file: one write, within one page, never half done
 _PAGE = 10_000
 
@@ -69,6 +71,14 @@ def link(previous: bytes, seq: int, body: bytes) -> bytes:
     return hashlib.sha256(b"\x02" + previous + seq.to_bytes(8, "big") + leaf).digest()
 
 
+def _encode(body: dict[str, Any]) -> bytes:
+    try:
+        data = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # an agent's integer of more than 64 bits
+        return _strict(body).encode()
+    return _strict(body).encode() if b"null" in data else data  # orjson writes null for NaN, which is to be refused
+
+
 class Audit:
     """Appends to the chain, inside the ledger's transactions."""
 
@@ -76,7 +86,9 @@ class Audit:
         self._db = db
         self._file = os.open(head_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600) if head_file else None
         self._committed = self._head = self._stored()
+        self._rows: list[Row] = []
         self.listener: Callable[[dict[str, Any]], None] | None = None
+        db.before_commit.append(self._write)
         db.on_commit.append(self._keep)
         db.on_rollback.append(self._reload)
 
@@ -89,9 +101,9 @@ class Audit:
         attempt: str | None = None,
         cost: int = 0,
         **detail: Any,
-    ) -> Head:
+    ) -> None:
         """Add one row to the running transaction. ``detail`` must be JSON without floats for money."""
-        return self.append_free(action, actor, detail=detail, task=task, attempt=attempt, cost=cost)
+        self.append_free(action, actor, detail=detail, task=task, attempt=attempt, cost=cost)
 
     def append_free(
         self,
@@ -102,7 +114,7 @@ class Audit:
         task: str | None = None,
         attempt: str | None = None,
         cost: int = 0,
-    ) -> Head:
+    ) -> None:
         """``append`` for details whose keys are not ours to name."""
         body: dict[str, Any] = {"action": action, "actor": actor, "at": self._db.stamp, "detail": detail}
         if task:
@@ -111,14 +123,14 @@ class Audit:
             body["attempt"] = attempt
         if cost:
             body["cost_micros"] = cost
-        data = _encode(body).encode()
+        data = _encode(body)
         seq = self._head.seq + 1
-        head = Head(seq, link(self._head.chain, seq, data))
-        self._db.run("INSERT INTO audit (seq, body, chain) VALUES (?, ?, ?)", seq, data, head.chain)
-        self._head = head
+        chain = link(self._head.chain, seq, data)
+        self._rows.append((seq, data, chain))
+        self._db.behind()
+        self._head = Head(seq, chain)
         if self.listener:
             self.listener(body)
-        return head
 
     def head(self) -> Head:
         """The newest row, the running transaction included."""
@@ -151,7 +163,13 @@ class Audit:
         row = self._db.one("SELECT seq, chain FROM audit ORDER BY seq DESC LIMIT 1")
         return Head(row[0], row[1]) if row else Head(0, GENESIS)
 
+    def _write(self) -> None:
+        if self._rows:
+            rows, self._rows = self._rows, []
+            self._db.run_many("INSERT INTO audit (seq, body, chain) VALUES (?, ?, ?)", rows)
+
     def _reload(self) -> None:
+        self._rows = []
         self._head = self._stored()
 
     def _keep(self) -> None:

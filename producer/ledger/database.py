@@ -4,15 +4,16 @@
 2. A file that is not a database, is damaged or has a newer schema is refused before anything is written to it.
 3. An older schema is migrated in one transaction, after a backup beside the ledger.
 4. A transaction has one moment, `now`: every row written in it carries the same time.
-5. Every change happens in `transaction()`; a part that may fail on its own is wrapped in `savepoint()`. A change
+5. What a part keeps in memory for a while (`behind`) is written before anything is read, committed or undone in part.
+6. Every change happens in `transaction()`; a part that may fail on its own is wrapped in `savepoint()`. A change
    outside of one is refused: SQLite gives up a transaction by itself (disk full), and the rest must not commit alone.
-6. Whatever SQLite raises leaves here as a LedgerError.
+7. Whatever SQLite raises leaves here as a LedgerError.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import wraps
 from importlib.resources import files
@@ -63,8 +64,10 @@ class Database:
         self.new_id = ids
         self.now = clock()
         self.stamp = iso(self.now)
+        self.before_commit: list[Callable[[], None]] = []
         self.on_commit: list[Callable[[], None]] = []
         self.on_rollback: list[Callable[[], None]] = []
+        self._behind = False
         self._connection = self._open(writable)
 
     def _open(self, writable: bool) -> apsw.Connection:
@@ -134,6 +137,8 @@ class Database:
         try:
             self._control("BEGIN IMMEDIATE")
             yield
+            if self._behind:
+                self._flush()
             self._control("COMMIT")
         except BaseException:
             self._rollback()
@@ -142,6 +147,7 @@ class Database:
             hook()
 
     def _rollback(self) -> None:
+        self._behind = False
         if self._connection.in_transaction:
             self._control("ROLLBACK")
         for hook in self.on_rollback:
@@ -151,10 +157,15 @@ class Database:
     def savepoint(self) -> Iterator[None]:
         """A part of the transaction that is undone alone when it raises."""
         self._inside()
+        if self._behind:
+            self._flush()
         self._control("SAVEPOINT part")
         try:
             yield
+            if self._behind:
+                self._flush()
         except BaseException:
+            self._behind = False
             if self._connection.in_transaction:  # not after an error that made SQLite give up the whole transaction
                 self._control("ROLLBACK TO part")
                 self._control("RELEASE part")
@@ -163,6 +174,17 @@ class Database:
             raise
         self._inside()
         self._control("RELEASE part")
+
+    def behind(self) -> None:
+        """A part has changes in memory: have its ``before_commit`` hook called before anybody could miss them."""
+        if not self._behind:
+            self._inside()
+            self._behind = True
+
+    def _flush(self) -> None:
+        self._behind = False
+        for hook in self.before_commit:
+            hook()
 
     def _inside(self) -> None:
         if not self._connection.in_transaction:
@@ -182,8 +204,18 @@ class Database:
         except apsw.Error as error:
             raise self._translate(error) from error
 
+    def run_many(self, sql: str, values: Iterable[Row]) -> None:
+        """Execute one statement for each row of values. Raises LedgerError outside a transaction."""
+        self._inside()
+        try:
+            self._connection.executemany(sql, values)
+        except apsw.Error as error:
+            raise self._translate(error) from error
+
     def one(self, sql: str, *values: object) -> Row | None:
         """The first row, None where there is none."""
+        if self._behind:
+            self._flush()
         try:
             return self._connection.execute(sql, values).fetchone()
         except apsw.Error as error:
@@ -202,11 +234,15 @@ class Database:
     @_translated
     def rows(self, sql: str, *values: object) -> list[Row]:
         """All rows."""
+        if self._behind:
+            self._flush()
         return self._connection.execute(sql, values).fetchall()
 
     @_translated
     def dicts(self, sql: str, *values: object) -> list[dict[str, Any]]:
         """All rows, each as a dictionary by column name."""
+        if self._behind:
+            self._flush()
         cursor = self._connection.execute(sql, values)
         first = cursor.fetchone()
         if first is None:

@@ -35,6 +35,23 @@ class Filing:
     parent: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A task that a worker might take, as it stands in the queue."""
+
+    task: str
+    role: str
+    root: str
+    status: str
+    attempts: int
+    title: str
+    description: str
+    payload: str
+    retry_count: int
+    actual: int | None
+    cost: int
+
+
 @dataclass(frozen=True)
 class Claim:
     """A task that was just claimed, and its attempt."""
@@ -51,9 +68,12 @@ class Claim:
     retry_count: int
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Running:
-    """An attempt that has not been settled."""
+    """An attempt that has not been settled; the ledger keeps it up to date. Money is in micro-dollars.
+
+    ``cost`` and ``task_cost``: booked on the attempt, on its task; ``actual``: what invokers reported for the task.
+    """
 
     attempt: str
     task: str
@@ -64,7 +84,10 @@ class Running:
     retry_count: int
     cancel: str | None
     task_status: str
-    cost: MicroUSD
+    actual: int | None
+    cost: int
+    task_cost: int
+    asked: bool = True  # may have made ledger calls, whose answers are kept
 
 
 @dataclass(frozen=True)

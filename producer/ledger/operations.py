@@ -93,7 +93,7 @@ def _claim(store: Store, arguments: Arguments, context: Context) -> str:
     if not store.db.one(f"SELECT 1 FROM tasks WHERE id = ? AND agent_owner = ? AND {READY}", task, role):
         state = store.queue.state(task)
         raise TaskClaimRace(f"task {task} cannot be claimed by {role}: it is {state}, not ready, or another role's")
-    return store.attempts.claim(task, SCRIPT, SCRIPT, ZERO, resume=False).attempt
+    return store.attempts.claim(store.attempts.task(task), SCRIPT, SCRIPT, ZERO, resume=False).attempt
 
 
 def _complete(store: Store, arguments: Arguments, context: Context) -> None:
@@ -171,11 +171,11 @@ def _audit(store: Store, arguments: Arguments, context: Context) -> str:
     detail = {} if arguments.get("detail") is None else arguments["detail"]
     if not isinstance(detail, Mapping):
         raise InvalidTask("detail: must be a JSON object")
-    head = store.audit.append_free(
+    store.audit.append_free(
         str(arguments["action"]), str(arguments["agent_owner"]), task=_optional(arguments, "task_id"),
         cost=parse_usd(arguments.get("cost_usd") or 0), detail=dict(detail),
     )  # fmt: skip
-    return head.chain.hex()
+    return store.audit.head().chain.hex()
 
 
 def _optional(arguments: Arguments, name: str) -> str | None:

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from producer.core.guards import (
@@ -40,6 +40,7 @@ class Queue:
 
     def __init__(self, db: Database, audit: Audit) -> None:
         self._db, self._audit = db, audit
+        self.on_move: Callable[[str, TaskState], None] = lambda task, state: None
 
     # ---- filing
 
@@ -203,6 +204,7 @@ class Queue:
             columns["finished_at"] = self._db.stamp
         assignments = ", ".join(f"{name} = ?" for name in columns)
         self._db.run(f"UPDATE tasks SET {assignments} WHERE id = ?", *columns.values(), task)
+        self.on_move(task, after)
         if after is TaskState.DONE:
             self.release_dependents(task)
         return after

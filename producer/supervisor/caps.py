@@ -34,22 +34,6 @@ class Caps:
         """The project's daily ceiling."""
         return self._kernel.store.accounts.project_cap(self._kernel.config.budget.project_ceiling, date)
 
-    def _both(self, role: str) -> tuple[Cap, Cap]:
-        """Today's cap of a role and of the project, in one reading."""
-        config = self._kernel.config
-        day = self._kernel.store.accounts.day(self._kernel.store.accounts.today())
-        spent, held = day.get(role, (ZERO, ZERO))
-        found = config.roles.get(role)
-        return (
-            Cap(f"role {role}", found.daily_cap if found else ZERO, spent, held),
-            Cap(
-                "project",
-                config.budget.project_ceiling,
-                MicroUSD(sum(pair[0] for pair in day.values())),
-                MicroUSD(sum(pair[1] for pair in day.values())),
-            ),
-        )
-
     def own(self, role: str, task: str, root: str) -> list[Cap]:
         """What limits a task itself: its budget and its lineage's, where they are configured."""
         accounts, config = self._kernel.store.accounts, self._kernel.config
@@ -70,11 +54,10 @@ class Caps:
         """Whether the role's and the project's caps have room for a claim; a role that is spent becomes capped."""
         config = self._kernel.config
         amount = config.roles[role].dispatch_reservation
-        mine, project = self._both(role)
         if "producer" in config.roles and admit([self.role("producer")], config.producer_reservation):
             self._hold_back("producer", [self.role("producer")], config.producer_reservation, 0)
             return False
-        for name, cap in ((role, mine), (PROJECT, project)):
+        for name, cap in ((role, self.role(role)), (PROJECT, self.project())):
             if admit([cap], amount):
                 self._hold_back(name, [cap], amount, 0)
                 return False
@@ -104,7 +87,7 @@ class Caps:
     def tightest(self, role: str) -> tuple[str, MicroUSD]:
         """The cap that leaves a run of the role least, and how much: what is free, and its own reservation."""
         own = self._kernel.config.roles[role].dispatch_reservation
-        left = [(cap.name, room([cap], own) or ZERO) for cap in self._both(role)]
+        left = [(cap.name, room([cap], own) or ZERO) for cap in (self.role(role), self.project())]
         return min(left, key=lambda pair: pair[1])
 
     def _hold_back(self, name: str, caps: list[Cap], amount: int, needed: int) -> bool:
@@ -146,8 +129,7 @@ class Caps:
     def spent(self, role: str, amount: int) -> None:
         """``amount`` was just booked on a role: warn once at the soft cap, report a cap that was passed."""
         ratio = self._kernel.config.budget.soft_cap_ratio
-        mine, project = self._both(role)
-        for name, cap in ((role, mine), (PROJECT, project)):
+        for name, cap in ((role, self.role(role)), (PROJECT, self.project())):
             if soft_crossed(cap.limit, ratio, cap.spent - amount, cap.spent):
                 self._warn(name, cap)
             if cap.limit is not None and cap.spent > cap.limit >= cap.spent - amount:

@@ -265,11 +265,8 @@ class Gateway:
     def _others_open(self, attempt: str) -> bool:
         """Whether money can come back: a request is open, or another attempt that holds some does not wait."""
         waiting = {want.message.attempt for want in self._waiting.values()}
-        rows = self._kernel.store.db.rows(
-            "SELECT attempt, EXISTS (SELECT 1 FROM reservations AS r WHERE r.attempt = holds.attempt) FROM holds"
-            " WHERE amount > 0"
-        )
-        return any(busy or (holder != attempt and holder not in waiting) for holder, busy in rows)
+        holders = self._kernel.store.accounts.holders().items()
+        return any(busy or (holder != attempt and holder not in waiting) for holder, busy in holders)
 
     def _answer(self, request: str, granted: MicroUSD) -> None:
         self._kernel.send("tasks", GATEWAY.encode(), Reply(call=request, ok=True, result={"granted": granted}))

@@ -1,8 +1,8 @@
 """What every part of the supervisor shares, and the rule that all of them keep: commit first, then send.
 
 A part changes the ledger at once, inside the batch's transaction, and puts what has to leave the process (messages,
-files, signals) into ``after``. The loop runs ``after`` once the batch is committed. If the commit fails nothing has
-left, and the loop is built anew from the ledger, as after a crash.
+files, signals) into ``send`` and ``after``. The loop lets both out once the batch is committed. If the commit fails
+nothing has left, and the loop is built anew from the ledger, as after a crash.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 import random
 import subprocess
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -38,6 +37,7 @@ class Child(Protocol):
         """Its exit code, None while it runs."""
 
 
+Channel = Literal["tasks", "control"]
 Launch = Callable[[list[str], Mapping[str, str], Path], Child]
 
 
@@ -93,6 +93,7 @@ class Kernel:
         self.jitter: Callable[[], float] = random.random
         self.started = self.clock()
         self.after: deque[Callable[[], object]] = deque()
+        self._leaving: defaultdict[tuple[Channel, bytes], list[Message]] = defaultdict(list)
         self.events: deque[Event] = deque()
         self.undeliverable: deque[tuple[str, str]] = deque()
         self.listened = False
@@ -106,18 +107,21 @@ class Kernel:
             limits.depth, limits.filed_per_attempt, limits.pending_per_role, limits.title_bytes, limits.payload_bytes
         )
 
-    def send(self, socket: Literal["tasks", "control"], address: bytes, message: Message) -> None:
-        """Send once the batch is committed."""
-        self.after.append(partial(self._deliver, socket, address, message))
+    def send(self, socket: Channel, address: bytes, message: Message) -> None:
+        """Send once the batch is committed, together with what else goes to this peer then."""
+        self._leaving[socket, address].append(message)
 
-    def _deliver(self, socket: Literal["tasks", "control"], address: bytes, message: Message) -> None:
+    def _deliver(self, socket: Channel, address: bytes, messages: list[Message]) -> None:
         try:
-            self.server.send(socket, address, message)
-        except WireError as error:  # over the size that a message may have
-            if isinstance(message, Reply):
-                self.server.send(socket, address, Reply(call=message.call, ok=False, error=str(error)))
-            elif isinstance(message, TaskMsg):
-                self.undeliverable.append((message.attempt, str(error)))
+            self.server.send(socket, address, *messages)
+        except WireError as error:  # one is over the size that a message may have
+            if len(messages) > 1:
+                for message in messages:
+                    self._deliver(socket, address, [message])
+            elif isinstance(messages[0], Reply):
+                self.server.send(socket, address, Reply(call=messages[0].call, ok=False, error=str(error)))
+            elif isinstance(messages[0], TaskMsg):
+                self.undeliverable.append((messages[0].attempt, str(error)))
 
     def audit(self, action: str, *, actor: str = "producer", **more: Any) -> None:
         """One audit row in the batch."""
@@ -139,6 +143,9 @@ class Kernel:
 
     def flush(self) -> None:
         """The batch is committed: let it out."""
+        leaving, self._leaving = self._leaving, defaultdict(list)
+        for (socket, address), messages in leaving.items():
+            self._deliver(socket, address, messages)
         while self.after:
             self.after.popleft()()
         while self.events:

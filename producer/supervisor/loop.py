@@ -151,7 +151,7 @@ class Loop:
         if self._brake.state.armed:
             return True
         for name, row in self._kernel.store.roles.all().items():
-            if role_state(row) is RoleState.OK and name != PROJECT and self._kernel.store.attempts.candidate(name):
+            if role_state(row) is RoleState.OK and name != PROJECT and self._kernel.store.attempts.ready(name):
                 return False
         return not self._kernel.store.db.one(
             "SELECT 1 FROM tasks JOIN roles ON role = agent_owner WHERE status = 'pending' AND not_before IS NOT NULL"

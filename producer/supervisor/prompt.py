@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 from producer.ledger.model import Claim
 
+_BACKTICKS = re.compile("`+")
 CONTRACT = """\
 Operating contract
 - Work on this one task and stop when its deliverable is in place.
@@ -42,8 +44,5 @@ def _line(text: str) -> str:
 
 def _fence(text: str) -> str:
     """A fence longer than any run of backticks in the text, so that the text cannot close it."""
-    longest = run = 0
-    for character in text:
-        run = run + 1 if character == "`" else 0
-        longest = max(longest, run)
+    longest = max(map(len, _BACKTICKS.findall(text)), default=0)
     return "`" * max(3, longest + 1)

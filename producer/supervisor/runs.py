@@ -12,9 +12,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from producer import killswitch
@@ -27,7 +28,7 @@ from producer.core.schedule import RoleView, claims
 from producer.errors import UnknownModel
 from producer.ids import from_iso, iso
 from producer.ledger.attempts import Ending
-from producer.ledger.model import Claim, Cost, Running
+from producer.ledger.model import Claim, Cost, Ready, Running
 from producer.ledger.operations import SCRIPT
 from producer.supervisor.auth import Auth
 from producer.supervisor.caps import PROJECT, Caps, role_state
@@ -144,29 +145,31 @@ class Runs:
             if role in self._kernel.config.roles
         ]
         self._turn += 1
-        count, done = 0, set[str]()
+        count, waiting = 0, {view.name: self._takers(view) for view in views}
         for claim in claims(views, now=self._kernel.store.db.now, turn=self._turn):
-            for _ in range(claim.n):
-                if claim.role in done or not self._dispatch_one(claim.role, self._workers.by_id[claim.worker]):
-                    done.add(claim.role)
-                    break
-                count += 1
+            worker = self._workers.by_id[claim.worker]
+            count += sum(self._dispatch_one(ready, worker) for ready in islice(waiting[claim.role], claim.n))
         return count
 
-    def _dispatch_one(self, role: str, worker: Worker) -> bool:
+    def _takers(self, view: RoleView) -> Iterator[Ready]:
+        """The tasks that a role's free workers should take, in order, as long as the caps admit one more."""
+        free = sum(credit for _, credit in view.free)
+        for ready in self._kernel.store.attempts.ready(view.name, free) if free else []:
+            if not self._spent_by_itself(ready):
+                if not self._caps.admits(view.name):
+                    return
+                yield ready
+
+    def _dispatch_one(self, ready: Ready, worker: Worker) -> bool:
         store, config = self._kernel.store, self._kernel.config
-        while (candidate := store.attempts.candidate(role)) and self._spent_by_itself(role, *candidate):
-            continue
-        if candidate is None or not self._caps.admits(role):
-            return False
-        settings = config.roles[role]
+        settings = config.roles[ready.role]
         claim = store.attempts.claim(
-            candidate[0], worker.id, config.model_of(role), settings.dispatch_reservation, resume=settings.resume
+            ready, worker.id, config.model_of(ready.role), settings.dispatch_reservation, resume=settings.resume
         )
         now = self._kernel.monotonic()
         self.by_attempt[claim.attempt] = Run(
-            claim.attempt, claim.task, role, candidate[1], worker.id, claim.title, now,
-            self._deadline(role, len(worker.attempts)), self._auth.metered,
+            claim.attempt, claim.task, ready.role, ready.root, worker.id, claim.title, now,
+            self._deadline(ready.role, len(worker.attempts)), self._auth.metered,
         )  # fmt: skip
         worker.attempts[claim.attempt] = now
         if self._auth.metered:
@@ -180,13 +183,13 @@ class Runs:
         limit = settings.timeout_seconds if settings else 3600.0
         return self._kernel.monotonic() + limit * (1 + ahead) + SLACK
 
-    def _spent_by_itself(self, role: str, task: str, root: str) -> bool:
+    def _spent_by_itself(self, ready: Ready) -> bool:
         """Whether a task's own or its lineage's budget is spent; then it is a human's."""
-        for cap in self._caps.own(role, task, root):
+        for cap in self._caps.own(ready.role, ready.task, ready.root):
             if cap.limit is not None and cap.limit - cap.spent <= 0:
                 reason = f"{cap.name} has spent its own budget"
-                self._kernel.store.queue.move(task, TaskEvent.ESCALATED, escalation_reason=reason)
-                self._escalated(task, role, reason)
+                self._kernel.store.queue.move(ready.task, TaskEvent.ESCALATED, escalation_reason=reason)
+                self._escalated(ready.task, ready.role, reason)
                 return True
         return False
 
@@ -379,12 +382,11 @@ class Runs:
             return
         if not run.metered:
             self._charge(run, result)
-        if result.session_id and not run.noted:  # its Started was lost with a supervisor, or comes behind the result
-            store.attempts.started(run.attempt, result.session_id, False, None)
         settlement = self._judge(known, run, result)
         ending = Ending(
             result.outcome, result.text, result.error, tuple(result.output_refs),
             None if result.cost is None else MicroUSD(result.cost), result.turns, result.tool_calls,
+            None if run.noted else result.session_id,  # its Started was lost, comes behind the result, or was not sent
         )  # fmt: skip
         after = store.attempts.settle(known, settlement, ending)
         self.survivors += result.survivors
@@ -545,8 +547,8 @@ class Runs:
 
     def cost(self, run: Run) -> MicroUSD:
         """What a run has cost so far, as far as it is known."""
-        booked = self._kernel.store.db.value("SELECT cost_micros FROM attempts WHERE id = ?", run.attempt) or 0
-        return MicroUSD(max(booked, run.streamed))
+        known = self._kernel.store.attempts.running(run.attempt)
+        return MicroUSD(max(known.cost if known else 0, run.streamed))
 
     def live(self) -> list[tuple[str, str, str, str, bool]]:
         """(attempt, role, task, title, has ended) of every run, for the gateway."""

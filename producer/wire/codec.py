@@ -1,16 +1,17 @@
 """Frames to messages and back, strictly.
 
-A message is `PRD1`, its type and a JSON object. What comes in is refused, never repaired: another major version, a body
-over 1 MiB, JSON with NaN, an infinity (also as 1e999), duplicate keys, lone surrogates or more than 32 levels, fields
-of another type. A type that this version does not know decodes to None, for the caller to log and drop. What would be
-refused there is not sent: an answer that never comes is worse than an error.
+A message is `PRD1`, its type and a JSON object. Messages for one peer that leave together share one `PRD1`, and then
+come type, object, type, object, at most BATCH of them. What comes in is refused, never repaired: another major version,
+a body over 1 MiB, JSON with NaN, an infinity (also as 1e999), duplicate keys, lone surrogates or more than 32 levels,
+fields of another type. A type that this version does not know decodes to None, for the caller to log and drop. What
+would be refused there is not sent: an answer that never comes is worse than an error.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
@@ -21,6 +22,7 @@ from producer.wire.messages import TYPES, Message
 MAGIC = b"PRD1"
 MAX_BODY = 1 << 20
 MAX_DEPTH = 32
+BATCH = 64  # messages that travel as one
 
 
 def encode(message: Message) -> list[bytes]:
@@ -35,6 +37,15 @@ def encode(message: Message) -> list[bytes]:
     if _maybe_deep(body) and nesting(json.loads(body)) > MAX_DEPTH:
         raise WireError(f"{name} is nested deeper than {MAX_DEPTH} levels")
     return [MAGIC, name.encode(), body]
+
+
+def apart(frames: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """The frames of each of the messages that came as one; what is not of that form comes as it is, to be refused."""
+    if len(frames) % 2 == 0 or not 3 < len(frames) <= 1 + 2 * BATCH:
+        yield frames
+    else:
+        for start in range(1, len(frames), 2):
+            yield (frames[0], frames[start], frames[start + 1])
 
 
 def decode(frames: Sequence[bytes]) -> Message | None:

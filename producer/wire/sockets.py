@@ -15,8 +15,10 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -25,7 +27,7 @@ import zmq
 from producer.errors import NoSupervisor, WireError
 from producer.places import Places
 from producer.wire.auth import Gatekeeper, KeyPair, Keys, Peer
-from producer.wire.codec import MAX_BODY, decode, encode
+from producer.wire.codec import BATCH, MAX_BODY, apart, decode, encode
 from producer.wire.messages import Event, JsonObject, Message, Progress, Reply, Request
 
 Name = Literal["tasks", "results", "control"]
@@ -109,21 +111,27 @@ class Server:
         return {item for item, _ in ready if isinstance(item, int)}
 
     def receive(self, limit: int = 2_000) -> Iterator[Incoming | Malformed]:
-        """What has arrived, at most ``limit`` messages a socket: tasks, then results, then control."""
+        """What has arrived, about ``limit`` messages a socket: tasks, then results, then control."""
         names: tuple[Name, ...] = ("tasks", "results", "control")
         for name in names:
-            socket = self._sockets[name]
-            for _ in range(limit):
+            socket, left = self._sockets[name], limit
+            while left > 0:
                 try:
                     parts = socket.recv_multipart(_NOW, copy=False)
                 except zmq.Again:
                     break
-                yield _read(name, parts)
+                for item in _read(name, parts):
+                    left -= 1
+                    yield item
 
-    def send(self, socket: Literal["tasks", "control"], address: bytes, message: Message) -> bool:
-        """Send to one peer; False where it is gone or does not take what it is sent."""
+    def send(self, socket: Literal["tasks", "control"], address: bytes, *messages: Message) -> bool:
+        """Send to one peer; False where it is gone or does not take what it is sent.
+
+        Raises WireError, with nothing sent, where one of the messages is too large.
+        """
         try:
-            _send(self._sockets[socket], [address, *encode(message)])
+            for frames in [_together(messages[at : at + BATCH]) for at in range(0, len(messages), BATCH)]:
+                _send(self._sockets[socket], [address, *frames])
         except zmq.ZMQError:
             return False
         return True
@@ -156,20 +164,36 @@ def _send(socket: Socket, frames: list[bytes]) -> None:
     socket.send(frames[-1], _NOW)
 
 
-def _read(name: Name, parts: list[zmq.Frame]) -> Incoming | Malformed:
+def _together(messages: Sequence[Message]) -> list[bytes]:
+    """The frames of messages that leave as one."""
+    frames = encode(messages[0])
+    for message in messages[1:]:
+        frames += encode(message)[1:]
+    return frames
+
+
+def _read(name: Name, parts: list[zmq.Frame]) -> Iterator[Incoming | Malformed]:
     peer = None
     try:
         peer = Peer.of_user_id(str(parts[-1].get("User-Id")))
-        frames = [part.bytes for part in parts]
-        address = b"" if name == "results" else frames.pop(0)
-        message = decode(frames)
-    except (WireError, ValueError, zmq.ZMQError) as error:
-        return Malformed(name, peer, str(error))
-    if message is None:
-        return Malformed(name, peer, f"unknown message type {parts[-2].bytes[:40]!r}")
+    except (ValueError, zmq.ZMQError) as error:
+        yield Malformed(name, None, str(error))
+        return
+    frames = [part.bytes for part in parts]
+    address = b"" if name == "results" else frames.pop(0)
     if name == "tasks" and address != peer.name.encode():
-        return Malformed(name, peer, f"the connection calls itself {address[:40]!r}")
-    return Incoming(name, peer, address, message)
+        yield Malformed(name, peer, f"the connection calls itself {address[:40]!r}")
+        return
+    for one in apart(frames):
+        try:
+            message = decode(one)
+        except WireError as error:
+            yield Malformed(name, peer, str(error))
+            continue
+        if message is None:
+            yield Malformed(name, peer, f"unknown message type {one[1][:40]!r}")
+        else:
+            yield Incoming(name, peer, address, message)
 
 
 def _client(context: zmq.Context[Socket], kind: int, places: Places, name: str, socket_name: str) -> Socket:
@@ -250,12 +274,11 @@ class AsyncPeer:
                 frames = self._socket.recv_multipart(_NOW)
             except zmq.Again:
                 break
-            try:
-                message = decode(frames)
-            except WireError:
-                continue
-            if message is not None:
-                self._inbox.append(message)
+            for one in apart(frames):
+                with suppress(WireError):
+                    message = decode(one)
+                    if message is not None:
+                        self._inbox.append(message)
         if self._retry:
             self._retry.cancel()
         self._retry = self._loop.call_later(_AGAIN, self._turn) if self._outbox else None
@@ -264,13 +287,16 @@ class AsyncPeer:
 
 
 class AsyncPush:
-    """A worker's end of the results socket. PROGRESS and RESULT leave in order; nothing comes back this way."""
+    """A worker's end of the results socket. PROGRESS and RESULT leave in order; nothing comes back this way.
+
+    What is posted before the event loop turns leaves together.
+    """
 
     def __init__(self, socket: Socket) -> None:
         self._socket = socket
         self._outbox: deque[list[bytes]] = deque()
         self._loop = asyncio.get_running_loop()
-        self._retry: asyncio.TimerHandle | None = None
+        self._next: asyncio.Handle | None = None
 
     @classmethod
     async def connect(cls, places: Places, name: str) -> AsyncPush:
@@ -285,8 +311,8 @@ class AsyncPush:
         if isinstance(message, Progress) and len(self._outbox) >= _MARK:
             return
         self._outbox.append(encode(message))
-        if self._retry is None:
-            self._flush()
+        if self._next is None:
+            self._next = self._loop.call_soon(self._flush)
 
     async def send(self, message: Message) -> None:
         """``post``, for symmetry with AsyncPeer."""
@@ -294,20 +320,24 @@ class AsyncPush:
 
     def close(self) -> None:
         """Close the socket; what was queued gets 200 ms to leave."""
+        if self._next:
+            self._next.cancel()
         self._flush()
-        if self._retry:
-            self._retry.cancel()
+        if self._next:
+            self._next.cancel()
         self._socket.close(200)
 
     def _flush(self) -> None:
-        self._retry = None
+        self._next = None
         while self._outbox:
+            batch = list(islice(self._outbox, BATCH))
             try:
-                _send(self._socket, self._outbox[0])
+                _send(self._socket, [*batch[0], *(frame for frames in batch[1:] for frame in frames[1:])])
             except zmq.Again:
-                self._retry = self._loop.call_later(_AGAIN, self._flush)
+                self._next = self._loop.call_later(_AGAIN, self._flush)
                 return
-            self._outbox.popleft()
+            for _ in batch:
+                self._outbox.popleft()
 
 
 class Control:

@@ -186,8 +186,7 @@ class Session:
         if (reason := self._forbidden()) is not None:
             self._return(task, reason)
         elif self._current is None and not self._queue and (result := self._at_once(task)) is not None:
-            self._peer.post(Started(attempt=task.attempt, session_id=task.session_id))
-            self._deliver(result)
+            self._deliver(result)  # which says with its session that it has begun
         else:
             self._queue.append(task)
             self._arrived.set()

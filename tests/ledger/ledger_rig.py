@@ -51,7 +51,7 @@ class Desk(Store):
 
     def claim(self, task: str, hold: int = 0, *, resume: bool = True, worker: str = "w") -> Claim:
         with self.transaction():
-            return self.attempts.claim(task, worker, "a-model", MicroUSD(hold), resume=resume)
+            return self.attempts.claim(self.attempts.task(task), worker, "a-model", MicroUSD(hold), resume=resume)
 
     def settle(self, attempt: str, outcome: str, ending: Ending | None = None) -> TaskState | None:
         """End a running attempt as the supervisor does."""

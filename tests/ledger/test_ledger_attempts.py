@@ -206,6 +206,19 @@ def test_a_start_that_comes_after_the_end_changes_nothing(desk: Desk) -> None:
 # ---- costs
 
 
+def test_a_late_cost_is_not_lost_under_the_next_attempt_of_its_task(desk: Desk) -> None:
+    task = desk.add()
+    first = desk.claim(task, 1000).attempt
+    desk.settle(first, "cancelled")
+    second = desk.claim(task, 1000).attempt
+    with desk.transaction():
+        desk.attempts.book(Cost("r2", second, "m", MicroUSD(5), "gateway"))
+        desk.attempts.book(Cost("r1", first, "m", MicroUSD(70), "gateway"))
+    desk.settle(second, "succeeded")
+    assert desk.column(task, "cost_micros") == 75
+    assert dict(desk.db.rows("SELECT id, cost_micros FROM attempts")) == {first: 70, second: 5}
+
+
 def test_a_cost_is_booked_once_also_when_it_comes_late(desk: Desk) -> None:
     task = desk.add()
     claim = desk.claim(task, 1000)

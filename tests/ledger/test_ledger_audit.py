@@ -212,7 +212,8 @@ def test_the_head_follows_what_is_undone(desk: Desk) -> None:
         raise ZeroDivisionError
     assert desk.audit.head() == start
     with desk.transaction():
-        kept = desk.audit.append("kept", "me")
+        desk.audit.append("kept", "me")
+        kept = desk.audit.head()
         for _ in range(3):
             with pytest.raises(ZeroDivisionError), desk.db.savepoint():
                 desk.audit.append("undone", "me")
@@ -220,8 +221,9 @@ def test_the_head_follows_what_is_undone(desk: Desk) -> None:
                     desk.audit.append("undone too", "me")
                 raise ZeroDivisionError
             assert desk.audit.head() == kept
-        last = desk.audit.append("last", "me")
-    assert desk.audit.head() == desk.audit.kept() == last
+        desk.audit.append("last", "me")
+    last = desk.audit.head()
+    assert last == desk.audit.kept()
     assert desk.actions() == ["schema_init", "kept", "last"]
     assert verify(desk.db, last).ok
 
@@ -241,13 +243,23 @@ def test_an_insert_that_fails_leaves_the_head_where_it_was(desk: Desk) -> None:
     desk.db._connection.execute(
         "CREATE TEMP TRIGGER no BEFORE INSERT ON audit WHEN NEW.action = 'bad' BEGIN SELECT raise(ABORT, 'no'); END"
     )
+    before = desk.audit.head()
+    with pytest.raises(LedgerError), desk.transaction():
+        desk.audit.append("lost with it", "me")
+        desk.audit.append("bad", "me")
+    assert desk.audit.head() == before
     with desk.transaction():
-        before = desk.audit.head()
-        with pytest.raises(LedgerError):
-            desk.audit.append("bad", "me")
-        assert desk.audit.head() == before
         desk.audit.append("good", "me")
+    assert desk.actions() == ["schema_init", "good"]
     assert verify(desk.db, desk.audit.kept()).ok
+
+
+def test_what_is_read_in_a_transaction_holds_its_own_rows(desk: Desk) -> None:
+    with desk.transaction():
+        desk.audit.append("first", "me")
+        assert desk.actions() == ["schema_init", "first"]
+        desk.audit.append("second", "me")
+        assert desk.db.value("SELECT count(*) FROM audit WHERE action = 'second'") == 1
 
 
 def test_the_head_outside_never_runs_ahead_of_the_commit(desk: Desk) -> None:
@@ -301,7 +313,8 @@ def test_whatever_is_written_is_read_back(
     desk: Desk, action: str, actor: str, detail: dict[str, object], task: str | None
 ) -> None:
     with desk.transaction():
-        head = desk.audit.append_free(action, actor, detail=detail, task=task)
+        desk.audit.append_free(action, actor, detail=detail, task=task)
+    head = desk.audit.head()
     seq, body, chain = desk.db.one("SELECT seq, body, chain FROM audit ORDER BY seq DESC LIMIT 1")
     read = json.loads(body)
     assert (seq, chain) == (head.seq, head.chain)

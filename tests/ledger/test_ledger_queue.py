@@ -31,11 +31,11 @@ def order(desk: Desk, role: str = "code") -> list[str]:
     titles = []
     while True:
         with desk.transaction():
-            found = desk.attempts.candidate(role)
-        if found is None:
+            found = desk.attempts.ready(role)
+        if not found:
             return titles
-        titles.append(desk.column(found[0], "title"))
-        desk.settle(desk.claim(found[0]).attempt, "succeeded")
+        titles.append(found[0].title)
+        desk.settle(desk.claim(found[0].task).attempt, "succeeded")
 
 
 # ---- filing
@@ -129,7 +129,7 @@ def test_thousands_at_once(desk: Desk) -> None:
     ]
     assert len(desk.add_all(list(reversed(drafts)))) == 2000
     with desk.transaction():
-        assert desk.attempts.candidate("code") == ("t0", "t0")
+        assert [(one.task, one.root) for one in desk.attempts.ready("code", 9)] == [("t0", "t0")]
 
 
 def test_too_many_at_once_are_refused(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,13 +10,14 @@ from producer.supervisor import runs, workers
 from producer.wire import sockets
 workers.PING_AFTER = 0.3
 send, seen = sockets.Server.send, []
-def wronged(self, socket, address, message):
-    if type(message).__name__ == {kind!r} and address != b"gateway" and socket == "tasks" and not seen:
-        seen.append(message)
-        for _ in range({times} - 1):
-            send(self, socket, address, message)
-        return True if {times} == 0 else send(self, socket, address, message)
-    return send(self, socket, address, message)
+def wronged(self, socket, address, *messages):
+    said = []
+    for message in messages:
+        first = type(message).__name__ == {kind!r} and address != b"gateway" and socket == "tasks" and not seen
+        if first:
+            seen.append(message)
+        said += [message] * ({times} if first else 1)
+    return send(self, socket, address, *said)
 sockets.Server.send = wronged
 """
 # It takes the first account that a worker gives of its runs for the account of a worker that has none.

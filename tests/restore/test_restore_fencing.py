@@ -125,6 +125,7 @@ async def from_somebody_else(project: Project, supervisor: Supervisor, mine: Fak
     other.peer.post(Started(attempt=old.attempt, session_id="stolen"))
     other.push.post(Progress(attempt=old.attempt, kind="tool_call", data={"name": "Bash", "input": {}}))
     other.says(old, "succeeded", "not mine to say")
+    await asyncio.sleep(0)  # what is pushed leaves when the event loop turns
     supervisor.until_action("forged_result")
     assert project.actions("tool_call") == [] and project.task(ident)["status"] == "in_progress"
     assert project.rows("SELECT started_at FROM attempts WHERE task_id = ?", ident) == [(None,)]

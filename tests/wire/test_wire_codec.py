@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer.errors import WireError
-from producer.wire.codec import MAX_BODY, MAX_DEPTH, decode, encode, nesting, strict_json
+from producer.wire.codec import BATCH, MAX_BODY, MAX_DEPTH, apart, decode, encode, nesting, strict_json
 from producer.wire.messages import (
     TYPES,
     Ack,
@@ -243,3 +243,21 @@ def test_messages_are_frozen_and_strict() -> None:
     with pytest.raises(ValueError):
         Result(attempt=ULID, task=ULID, outcome="won")  # type: ignore[arg-type]
     assert decode(encode(Ping())) == Ping()
+
+
+def test_messages_that_came_as_one_are_taken_apart_and_nothing_else_is() -> None:
+    ready, ping = encode(Ready(free=1)), encode(Ping())
+    together = [*ready, *ping[1:], *ready[1:]]
+    assert [decode(one) for one in apart(together)] == [Ready(free=1), Ping(), Ready(free=1)]
+    assert [decode(one) for one in apart(ready)] == [Ready(free=1)]
+    for strange in ([], ready[:1], ready[:2], together[:-1], [*ready, *ping[1:] * BATCH]):
+        (one,) = apart(strange)
+        with pytest.raises(WireError):
+            decode(one)
+
+
+def test_one_bad_message_does_not_take_the_others_with_it() -> None:
+    one, bad, other = apart([*encode(Ping()), b"Ready", b"[]", *encode(Ready(free=2))[1:]])
+    assert (decode(one), decode(other)) == (Ping(), Ready(free=2))
+    with pytest.raises(WireError):
+        decode(bad)

@@ -21,6 +21,7 @@ from producer.ids import new_id
 from producer.places import Places
 from producer.wire import sockets
 from producer.wire.auth import Keys, Peer
+from producer.wire.codec import BATCH
 from producer.wire.messages import Drain, Event, Message, Ping, Pong, Progress, Ready, Reply, Request, Result
 from producer.wire.sockets import AsyncPeer, AsyncPush, Control, Events, Incoming, Server
 
@@ -232,7 +233,7 @@ def test_waiting_ends_when_a_watched_descriptor_is_readable(supervisor: Supervis
 def test_one_turn_takes_a_bounded_number_of_messages(supervisor: Supervisor, places: Places, worker: Peer) -> None:
     async def main() -> None:
         push = await AsyncPush.connect(places, worker.name)
-        for number in range(30):
+        for number in range(4 * BATCH):
             push.post(progress(number))
         taken: list[int] = []
 
@@ -240,8 +241,33 @@ def test_one_turn_takes_a_bounded_number_of_messages(supervisor: Supervisor, pla
             supervisor.server.wait(0)
             taken.append(len(list(supervisor.server.receive(limit=4))))
 
-        await until(lambda: sum(taken) == 30, turn)
-        assert max(taken) <= 4
+        await until(lambda: sum(taken) == 4 * BATCH, turn)
+        assert max(taken) <= BATCH, "one delivery that goes over the limit is taken, none after it"
+        push.close()
+
+    asyncio.run(main())
+
+
+def test_what_leaves_together_arrives_in_order(supervisor: Supervisor, places: Places, worker: Peer) -> None:
+    count = 3 * BATCH + 5
+
+    async def main() -> None:
+        peer, push = await AsyncPeer.connect(places, worker.name), await AsyncPush.connect(places, worker.name)
+        peer.post(Ready(free=1))
+        for number in range(count):
+            push.post(progress(number))
+        heard: list[Message] = []
+
+        def turn() -> None:
+            supervisor.server.wait(0)
+            heard.extend(item.message for item in supervisor.server.receive() if isinstance(item, Incoming))
+
+        await until(lambda: len(heard) == count + 1, turn)
+        assert [item.data["n"] for item in heard if isinstance(item, Progress)] == list(range(count))
+        answers = [Reply(call=str(number), ok=True) for number in range(count)]
+        assert supervisor.server.send("tasks", worker.name.encode(), *answers)
+        assert [await peer.recv() for _ in answers] == answers
+        peer.close()
         push.close()
 
     asyncio.run(main())

@@ -87,15 +87,15 @@ def _wrap_server(cls):
     """The supervisor's end has no loop of its own: what is late leaves before it waits, and it waits briefly then."""
     send, wait = cls.send, cls.wait
 
-    def bad_send(self, socket, address, message):
+    def bad_send(self, socket, address, *messages):
         queue = self.__dict__.setdefault("_chaos", deque())
         times, delay = WEATHER.fate()
         if queue or delay:
-            _late(queue, delay, socket, address, message)
+            _late(queue, delay, socket, address, *messages)
             return True
         done = True
         for _ in range(times):
-            done = send(self, socket, address, message)
+            done = send(self, socket, address, *messages)
         return done
 
     def brief_wait(self, seconds):

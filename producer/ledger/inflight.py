@@ -1,0 +1,81 @@
+"""The attempts that run, in memory: read from the ledger once, then kept by whoever changes them there.
+
+There are as many as the workers can take, and every result, booking and cancellation asks for one. As with the figures,
+only the one writer uses it, what was booked is written before the commit, and after a rollback all is read again.
+"""
+
+from __future__ import annotations
+
+from producer.core.lifecycle import TaskState
+from producer.ledger.database import Database
+from producer.ledger.model import Running
+
+
+class InFlight:
+    """Every attempt that is not settled, by its id and by its task."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._by_attempt: dict[str, Running] | None = None
+        self._by_task: dict[str, Running] = {}
+        self._booked: dict[str, Running] = {}
+        db.before_commit.append(self._write)
+        db.on_rollback.append(self._forget)
+
+    def all(self) -> dict[str, Running]:
+        """Every attempt that runs. Change it by ``add`` and ``remove``."""
+        if self._by_attempt is None:
+            rows = self._db.rows(
+                "SELECT a.id, task_id, role, root_task_id, worker, number, retry_count, cancel, status, actual_micros,"
+                " a.cost_micros, t.cost_micros FROM attempts AS a JOIN tasks AS t ON t.id = task_id"
+                " WHERE state = 'running'"
+            )
+            self._by_attempt = {row[0]: Running(*row) for row in rows}
+            self._by_task = {run.task: run for run in self._by_attempt.values()}
+        return self._by_attempt
+
+    def of_task(self, task: str) -> Running | None:
+        """The attempt that a task is in, if any."""
+        self.all()
+        return self._by_task.get(task)
+
+    def add(self, run: Running) -> None:
+        """An attempt begins."""
+        self.all()[run.attempt] = run
+        self._by_task[run.task] = run
+
+    def remove(self, run: Running) -> None:
+        """An attempt is settled."""
+        self.all().pop(run.attempt, None)
+        self._by_task.pop(run.task, None)
+        self._booked.pop(run.attempt, None)
+
+    def book(self, run: Running, amount: int) -> None:
+        """A cost is booked on an attempt, and so on its task."""
+        run.cost += amount
+        run.task_cost += amount
+        self._booked[run.attempt] = run
+        self._db.behind()
+
+    def booked_late(self, task: str, amount: int) -> None:
+        """A cost of an attempt that has ended is booked on its task, which may be in another attempt by now."""
+        run = self.of_task(task)
+        if run:
+            run.task_cost += amount
+
+    def task_moved(self, task: str, state: TaskState) -> None:
+        """A task is in another state than before, whether its attempt had a part in it or not."""
+        run = self.of_task(task)
+        if run:
+            run.task_status = state.value
+
+    def _write(self) -> None:
+        for run in self._booked.values():
+            self._db.run("UPDATE attempts SET cost_micros = ? WHERE id = ?", run.cost, run.attempt)
+            self._db.run("UPDATE tasks SET cost_micros = ? WHERE id = ?", run.task_cost, run.task)
+        self._booked.clear()
+
+    def _forget(self) -> None:
+        self._booked.clear()
+        self._by_attempt = None
+        self._by_task = {}
