@@ -114,17 +114,21 @@ def test_everything_is_killed_as_by_a_reboot(project: Project, supervise, hung: 
     finishes(project, rehearse(supervise, project, play()), task)
 
 
-def test_a_transcript_that_is_gone_means_a_fresh_session_and_a_word_about_it(
-    project: Project, hung: tuple[Supervisor, str]
+@pytest.mark.parametrize("harm", ["missing", "damaged"])
+def test_a_transcript_of_no_use_means_a_fresh_session_and_a_word_about_it(
+    project: Project, hung: tuple[Supervisor, str], harm: str
 ) -> None:
     supervisor, task = hung
     (transcript,) = Path(project.places.tasks / task / "claude").glob("projects/*/*.jsonl")
-    transcript.unlink()
+    if harm == "missing":
+        transcript.unlink()
+    else:
+        transcript.write_bytes(b"\x00\xff\x01" * 100)
     kill_all(supervisor.workers()[0]["pid"], *claude_of(project))
     shown = supervisor.until_status(task, "done", seconds=LONG)
     assert [attempt["resumed"] for attempt in shown["attempts"]] == [0, 0]
     (note,) = project.actions("session_note")
-    assert "is missing: started afresh" in note["detail"]["note"]
+    assert f"is {harm}: started afresh" in note["detail"]["note"]
     assert len(requests(project, task)) == STOPS_AT + TURNS
     equal_bills(project)
     assert supervisor.stop() == 0
