@@ -25,6 +25,7 @@ COMMANDS = {
     "reload": "fleet:reload_command",
     "stop": "fleet:stop",
     "task": "task:task",
+    "schedule": "schedule:schedule",
     "logs": "logs:logs",
     "budget": "budget:budget",
     "report": "report:report",

@@ -5,6 +5,7 @@ docs/status.schema.json describes it.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from producer import killswitch
@@ -13,6 +14,8 @@ from producer.core.money import format_usd
 from producer.errors import LedgerBusy, NoSupervisor
 from producer.ids import iso, utc_today
 from producer.ledger import standing
+from producer.ledger.marks import Marks
+from producer.schedule import PREFIX, upcoming
 from producer.version import __version__
 
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ def from_ledger(app: App, reader: Reader, holder: Holder | None = None) -> dict[
         "roles": _roles(app, reader),
         "queue": reader.counts(),
         "budget": money(app, reader),
+        "schedule": upcoming(app.config, Marks(reader.db, PREFIX).all(), time.time()),
         "events": reader.audit_tail(EVENTS),
     }
 

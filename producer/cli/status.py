@@ -13,6 +13,7 @@ from producer.core.text import one_line
 from producer.errors import NoSupervisor
 
 ESCALATED = 10
+SCHEDULED = 3
 
 
 @click.command()
@@ -39,6 +40,7 @@ def status(app: App, watch: bool, as_json: bool) -> None:
     _head(found)
     _roles(found)
     _queue(found)
+    _scheduled(found)
     _escalations(app)
     _events(app, found)
 
@@ -107,6 +109,15 @@ def _queue(found: dict[str, Any]) -> None:
     counts = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in found["queue"].items() if number)
     screen.say("")
     screen.say(f"queue        {counts or 'empty'}")
+
+
+def _scheduled(found: dict[str, Any]) -> None:
+    rows = found.get("schedule", [])
+    for row in rows[:SCHEDULED]:
+        when = _time(row["next"]) if row["next"] else "never"
+        screen.say(f"scheduled    {when}  [{row['role']}]  {one_line(row['title'])}")
+    if len(rows) > SCHEDULED:
+        screen.say("             and more: producerctl schedule")
 
 
 def _escalations(app: App) -> None:

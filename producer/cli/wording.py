@@ -111,6 +111,8 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "decision": lambda data: f"records a decision ({data.get('kind')})",
     "asset": lambda data: f"records {data.get('path')} as {data.get('disposition')}",
     "task_inserted": lambda data: f"files for {data.get('owner')}: {data.get('title')}",
+    "scheduled": lambda data: f"is due by the schedule {data.get('cron')} ({data.get('timezone')})",
+    "schedule_skipped": lambda data: f"the schedule passes over {data.get('title')}: its last task still waits",
     "task_completed": lambda data: "done",
     "task_failed": _failed,
     "task_interrupted": lambda data: f"interrupted ({data.get('outcome')}): {data.get('error') or ''}",

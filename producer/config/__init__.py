@@ -16,6 +16,7 @@ from producer.config.blocks import (
     NotificationsConfig,
     PriceRow,
     ReportConfig,
+    ScheduleEntry,
 )
 from producer.config.environment import auth_mode, project_env
 from producer.config.load import ProducerConfig, find_config, load_config
@@ -35,6 +36,7 @@ __all__ = [
     "ReportConfig",
     "RetryConfig",
     "RoleConfig",
+    "ScheduleEntry",
     "auth_mode",
     "find_config",
     "load_config",

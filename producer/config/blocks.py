@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import field
 from functools import cached_property
-from typing import Annotated, NotRequired
+from typing import Annotated, Any, NotRequired
 
 from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict
@@ -14,10 +14,13 @@ from producer.config.values import (
     STRICT,
     VARIABLE,
     Block,
+    Data,
     about,
     choice,
+    cron,
     flag,
     number,
+    prose,
     text,
     time_zone,
     url,
@@ -151,6 +154,27 @@ class ReportConfig:
     every_hours: Annotated[
         float, number(0, 168, "hours"), about("The report is also written at this interval; 0 for never.")
     ] = 6.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class ScheduleEntry:
+    """A task that is filed again and again."""
+
+    cron: Annotated[
+        str,
+        cron(),
+        about("When: five fields as in crontab, minute hour day month weekday. Quote it where it begins with `*`."),
+    ]
+    role: Annotated[str, text(), about("The role that gets the task.")]
+    title: Annotated[str, text(), about("The task's title.")]
+    timezone: Annotated[
+        str, time_zone(), about("Time zone of cron. Summer time as in Debian's cron: each run once, none left out.")
+    ] = "UTC"
+    description: Annotated[
+        str | None, prose(), about("What is to be done, several lines if need be; null for the title.")
+    ] = None
+    payload: Annotated[dict[str, Any], Data(), about("The task's payload.")] = field(default_factory=dict)
+    priority: Annotated[int, whole(0, 5), about("0 is urgent, 5 is someday.")] = 3
 
 
 class PriceRow(TypedDict):

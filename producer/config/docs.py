@@ -76,6 +76,8 @@ def _blocks(schema: dict[str, Any], block: dict[str, Any], place: str) -> Iterat
         path = f"{place}.{name}" if place else name
         if "$ref" in key:
             yield from _blocks(schema, _target(schema, key), path)
+        elif "$ref" in key.get("items", {}):
+            yield from _blocks(schema, _target(schema, key["items"]), f"{path}[]")
         elif inner := _by_name(key):
             yield from _blocks(schema, _target(schema, inner), f"{path}.{'ROLE' if name == 'agents' else 'NAME'}")
 

@@ -27,6 +27,7 @@ from producer.config.blocks import (
     NotificationsConfig,
     PriceRow,
     ReportConfig,
+    ScheduleEntry,
 )
 from producer.config.files import decode, read_bytes
 from producer.config.model import DEFAULT_MODEL, Document
@@ -64,6 +65,7 @@ class ProducerConfig:
     report: ReportConfig = field(default_factory=ReportConfig)
     shutdown_grace_seconds: float = 10.0
     orphan_seconds: float = 600.0
+    schedule: list[ScheduleEntry] = field(default_factory=list)
     pricing: dict[str, PriceRow] = field(default_factory=dict)
     source: Path | None = None
     sha256: str = ""

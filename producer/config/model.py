@@ -22,9 +22,10 @@ from producer.config.blocks import (
     NotificationsConfig,
     PriceRow,
     ReportConfig,
+    ScheduleEntry,
 )
 from producer.config.roles import BudgetBlock
-from producer.config.values import DAY, MODEL, STRICT, Block, about, number, text, whole
+from producer.config.values import DAY, MODEL, STRICT, Block, EmptyList, about, number, text, whole
 
 DEFAULT_MODEL = "claude-opus-5-5"
 
@@ -84,6 +85,11 @@ class Document:
     report: Annotated[ReportConfig, Block, about("When the morning report is written.")] = field(
         default_factory=ReportConfig
     )
+    schedule: Annotated[
+        list[ScheduleEntry],
+        EmptyList,
+        about("Tasks that are filed at set times. Runs that were missed are made up for once."),
+    ] = field(default_factory=list)
     pricing: Annotated[
         dict[Annotated[str, MODEL_ID], PriceRow],
         Block,

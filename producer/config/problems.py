@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import is_dataclass
 from difflib import get_close_matches
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 from pydantic import ValidationError
 
 from producer.config import tools
+from producer.config.blocks import ScheduleEntry
 from producer.config.model import Document
 from producer.config.roles import RoleConfig
 from producer.config.tree import Mapping, Node, Scalar, join, line_of, printable, shown
@@ -43,7 +45,7 @@ def _problem(detail: Any, tree: Mapping) -> tuple[Path_, str]:
         return path, _unknown(path)
     if kind in ("missing", "missing_argument"):
         return path, REQUIRED
-    allowed = detail["ctx"]["allowed"] if kind == "kind" else _container(kind)
+    allowed = detail["ctx"]["allowed"] if kind == "kind" else _container(kind, path)
     if "[key]" in detail["loc"]:
         return path, f"the name is not allowed: it must be {allowed}"
     value = _at(tree, path)
@@ -52,8 +54,10 @@ def _problem(detail: Any, tree: Mapping) -> tuple[Path_, str]:
     return path, f"{shown(value)} is not allowed: it must be {allowed}"
 
 
-def _container(kind: str) -> str:
-    return "a list such as [Read, Grep]" if kind.startswith("list") else "a mapping of keys to values"
+def _container(kind: str, path: Path_) -> str:
+    if not kind.startswith("list"):
+        return "a mapping of keys to values"
+    return "a list, each entry after a `-`" if path == ("schedule",) else "a list such as [Read, Grep]"
 
 
 def _at(tree: Node, path: Path_) -> Any:
@@ -86,10 +90,10 @@ def _keys(block: Any) -> list[str]:
 
 
 def _block(path: Path_) -> Any:
-    """The class of the block at ``path``; where blocks are kept by name, any name leads to the class."""
+    """The class of the block at ``path``. Where blocks are kept by name or in a list, any of them leads to it."""
     block: Any = Document
     for part in path:
-        block = _hints(block)[str(part)] if isinstance(block, type) else get_args(block)[1]
+        block = _hints(block)[str(part)] if isinstance(block, type) else get_args(block)[-1]
     return block
 
 
@@ -103,7 +107,9 @@ def _homes(block: Any, place: str) -> Iterator[tuple[str, list[str]]]:
     yield place, _keys(block)
     for name in _keys(block):
         kind = _hints(block)[name]
-        if get_origin(kind) is dict and hasattr(get_args(kind)[1], "__annotations__"):
+        if get_origin(kind) is list and hasattr(get_args(kind)[0], "__annotations__"):
+            yield from _homes(get_args(kind)[0], f"{place}{name}.")
+        elif get_origin(kind) is dict and hasattr(get_args(kind)[1], "__annotations__"):
             yield from _homes(get_args(kind)[1], f"{place}{name}.{'ROLE' if name == 'agents' else 'NAME'}.")
         elif is_dataclass(kind):
             yield from _homes(kind, f"{place}{name}.")
@@ -129,6 +135,23 @@ def _checks(config: ProducerConfig, tree: Mapping) -> Iterator[tuple[Path_, str]
         if (other := seen.setdefault(name.lower(), name)) != name:
             yield path, f"differs from the role {other} in nothing but capitals: rename one of them"
         yield from _check_role(config, role, path)
+    for index, entry in enumerate(config.schedule):
+        yield from _check_schedule(config, entry, index)
+
+
+def _check_schedule(config: ProducerConfig, entry: ScheduleEntry, index: int) -> Iterator[tuple[Path_, str]]:
+    path: Path_ = ("schedule", index)
+    if entry.role not in config.roles:
+        allowed = f"one of {', '.join(config.roles)}" if config.roles else "a role of budget.agents, which has none"
+        yield (*path, "role"), f"{shown(entry.role)} is not allowed: it must be {allowed}"
+    key = (entry.cron, entry.timezone, entry.role, entry.title)
+    for other, before in enumerate(config.schedule[:index]):
+        if key == (before.cron, before.timezone, before.role, before.title):
+            yield path, f"the same as entry {other + 1} of the schedule: remove one, or change its title"
+    if len(entry.title.encode()) > config.limits.title_bytes:
+        yield (*path, "title"), f"longer than limits.title_bytes ({config.limits.title_bytes}): use the description"
+    if len(json.dumps(entry.payload, ensure_ascii=False).encode()) > config.limits.payload_bytes:
+        yield (*path, "payload"), f"larger than limits.payload_bytes ({config.limits.payload_bytes})"
 
 
 def _check_role(config: ProducerConfig, role: RoleConfig, path: Path_) -> Iterator[tuple[Path_, str]]:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from dataclasses import field
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BeforeValidator
 from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict
 
 from producer.config import tools
-from producer.config.tree import Scalar
 from producer.config.values import (
     DAY,
     MODEL,
     STRICT,
     VARIABLE,
     Block,
+    EmptyList,
     about,
     choice,
     flag,
@@ -43,10 +42,6 @@ RESERVED = (
     "LD_PRELOAD",
     "PYTHONPATH",
 )
-
-
-def _empty_list(value: Any) -> Any:
-    return [] if isinstance(value, Scalar) and value.is_null else value
 
 
 SERVER = f"(?!{tools.LEDGER_SERVER}$)[A-Za-z0-9-]+(?:_[A-Za-z0-9-]+)*"
@@ -98,7 +93,7 @@ class RoleConfig:
     daily_cap_usd: Annotated[float, usd(), about("The most that this role may spend on one UTC day.")]
     allowed_tools: Annotated[
         list[Annotated[str, tools.tool()]],
-        BeforeValidator(_empty_list),
+        EmptyList,
         about("The tools this role has; nothing else exists for it. A rule in parentheses narrows a tool."),
     ] = field(default_factory=list)
     dispatch_reservation_usd: Annotated[

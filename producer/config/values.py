@@ -19,7 +19,8 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from producer.config.tree import Scalar
+from producer.config.tree import Node, Scalar
+from producer.core import cron as core_cron
 from producer.core.money import parse_usd, to_float
 from producer.errors import MoneyError
 
@@ -40,8 +41,13 @@ def _empty_block(value: Any) -> Any:
     return {} if isinstance(value, Scalar) and value.is_null else value
 
 
-# A block that was opened and left empty is a block of defaults.
+def _empty_list(value: Any) -> Any:
+    return [] if isinstance(value, Scalar) and value.is_null else value
+
+
+# A block that was opened and left empty is a block of defaults; a list is empty.
 Block = BeforeValidator(_empty_block)
+EmptyList = BeforeValidator(_empty_list)
 
 
 def about(words: str) -> Any:
@@ -209,3 +215,67 @@ def time_zone() -> Kind:
         return scalar.text
 
     return Kind(read, {"type": "string"}, "a time zone such as Europe/Berlin or UTC")
+
+
+def cron() -> Kind:
+    """A cron expression of five fields, with single blanks between them."""
+    allowed = "five fields, minute hour day month weekday, such as `0 7 * * 1-5`"
+
+    def read(scalar: Scalar) -> str:
+        if len(scalar.text) > 200 or UNPRINTABLE.search(scalar.text):
+            raise ValueError
+        if problem := core_cron.problem_with(scalar.text):
+            raise ValueError(f"{allowed} ({problem})")
+        return " ".join(scalar.text.split())
+
+    return Kind(read, {"type": "string", "maxLength": 200}, allowed)
+
+
+def prose(longest: int = 20_000) -> Kind:
+    """Text of several lines."""
+
+    def read(scalar: Scalar) -> str:
+        value = "" if scalar.is_null else scalar.text
+        if len(value) > longest or not value.strip() or UNPRINTABLE.search(re.sub(r"[\n\t]", "", value)):
+            raise ValueError
+        return value
+
+    return Kind(read, {"type": "string", "minLength": 1, "maxLength": longest}, f"text, at most {longest} characters")
+
+
+class Data:
+    """A mapping of the user's own, as JSON has it: text, numbers, true, false, null, lists and mappings."""
+
+    allowed = "a mapping of keys to values"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def check(value: object) -> Any:
+            if isinstance(value, Scalar) and value.is_null:
+                return {}
+            if not isinstance(value, dict):
+                raise PydanticCustomError("kind", "{allowed}", {"allowed": self.allowed})
+            return {str(key): _json(item) for key, item in value.items()}
+
+        return core_schema.no_info_plain_validator_function(check, metadata={"kind": {"type": "object"}})
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return dict(core["metadata"]["kind"])
+
+
+def _json(node: Node | Any) -> Any:
+    """A tree as JSON has it. `yes`, dates and whatever else is not JSON's own stay text."""
+    if isinstance(node, dict):
+        return {str(key): _json(item) for key, item in node.items()}
+    if isinstance(node, list):
+        return [_json(item) for item in node]
+    if not isinstance(node, Scalar) or not node.plain:
+        return node.text if isinstance(node, Scalar) else node
+    if node.is_null:
+        return None
+    if node.text in ("true", "false"):
+        return node.text == "true"
+    if len(node.text) <= LONGEST_NUMBER and WHOLE.fullmatch(node.text):
+        return int(node.text)
+    if len(node.text) <= LONGEST_NUMBER and NUMBER.fullmatch(node.text):
+        return float(node.text.replace("_", ""))
+    return node.text

@@ -241,6 +241,8 @@ def difference(old: Any, new: Any, prefix: str = "") -> list[str]:
         pairs = [(f.name, getattr(old, f.name), getattr(new, f.name)) for f in dataclasses.fields(old)]
     elif isinstance(old, dict) and isinstance(new, dict):
         pairs = [(key, old.get(key), new.get(key)) for key in dict.fromkeys((*old, *new))]
+    elif isinstance(old, list) and isinstance(new, list) and any(map(dataclasses.is_dataclass, (*old, *new))):
+        return [] if old == new else [f"{prefix}: {len(old)} entries -> {len(new)} entries"]
     else:
         return [] if old == new else [f"{prefix}: {old} -> {new}"]
     lines: list[str] = []

@@ -30,6 +30,7 @@ from producer.supervisor.logins import Logins
 from producer.supervisor.prices import Prices
 from producer.supervisor.reports import Reports
 from producer.supervisor.runs import Runs
+from producer.supervisor.schedule import Schedule
 from producer.supervisor.status import status
 from producer.supervisor.systemd import Notifier
 from producer.supervisor.workers import Worker, Workers
@@ -69,6 +70,7 @@ class Loop:
         self._control = Control(kernel, self._workers, self._runs, self._brake)
         self._courier = Courier(lambda: kernel.config, kernel.places, kernel.env)
         self._idleness, self._reports, self._prices = Idleness(kernel), Reports(kernel), Prices(kernel)
+        self._schedule = Schedule(kernel)
         self._logins = Logins(kernel, auth)
         self._reader = Reader(kernel.places.ledger)
         self._gateway.live, self._gateway.on_refused = self._runs.live, self._runs.refused
@@ -119,6 +121,7 @@ class Loop:
             self._gateway.adopt()
             self._workers.adopt_registered()
             self._runs.recover()
+            self._schedule.tend()
             self._escalated_before = self._escalations()
         kernel.flush()
         self._sweep()
@@ -296,6 +299,7 @@ class Loop:
         self._workers.ping()
         self._gateway.review()
         self._reports.tend()
+        self._schedule.tend()
         self._prices.tend()
         self._logins.tend()
         if (today := kernel.store.accounts.today()) != self._day:

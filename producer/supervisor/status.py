@@ -7,7 +7,9 @@ from typing import Any
 from producer.core.money import MicroUSD, format_usd
 from producer.ids import iso, utc_date
 from producer.killswitch import SwitchState
+from producer.ledger.marks import Marks
 from producer.ledger.roles import RoleRow
+from producer.schedule import PREFIX, upcoming
 from producer.supervisor.auth import Auth
 from producer.supervisor.caps import PROJECT
 from producer.supervisor.gateway import Gateway
@@ -41,6 +43,7 @@ def status(
         "budget": budget(kernel),
         "auth": auth.mode,
         "gateway": {"url": gateway.url, "pid": gateway.pid} if gateway.metered else None,
+        "schedule": upcoming(kernel.config, Marks(kernel.store.db, PREFIX).all(), kernel.clock()),
         "rehearsal": auth.mode == "rehearsal",
         "events": reader.audit_tail(10),
     }

@@ -23,7 +23,51 @@ def cap(value: str) -> str:
     return MINIMAL.replace("daily_cap_usd: 5", f"daily_cap_usd: {value}")
 
 
+CRON = "it must be five fields, minute hour day month weekday, such as `0 7 * * 1-5`"
+
+
+def entry(text: str) -> str:
+    return MINIMAL + f"schedule:\n  - {{{text}}}\n"
+
+
 CASES = {
+    "schedule is no list": (
+        MINIMAL + "schedule: daily\n",
+        "7: schedule: daily is not allowed: it must be a list, each entry after a `-`",
+    ),
+    "bad cron": (
+        entry('cron: "61 * * * *", role: code, title: t'),
+        f"8: schedule[1].cron: '61 * * * *' is not allowed: {CRON} (bad minute)",
+    ),
+    "cron without a field": (
+        entry("cron: 0 7 * *, role: code, title: t"),
+        f"8: schedule[1].cron: 0 7 * * is not allowed: {CRON} (4 fields)",
+    ),
+    "cron that never comes": (
+        entry("cron: 0 0 30 2 *, role: code, title: t"),
+        f"8: schedule[1].cron: 0 0 30 2 * is not allowed: {CRON} (bad day-of-month)",
+    ),
+    "unknown zone": (
+        entry("cron: 0 7 * * *, timezone: Europe/Berlon, role: code, title: t"),
+        "8: schedule[1].timezone: Europe/Berlon is not allowed: it must be a time zone such as Europe/Berlin or UTC",
+    ),
+    "unknown role of an entry": (
+        entry("cron: 0 7 * * *, role: coder, title: t"),
+        "8: schedule[1].role: coder is not allowed: it must be one of code",
+    ),
+    "unknown key of an entry": (
+        entry("crn: 0 7 * * *, role: code, title: t"),
+        "8: schedule[1].crn: unknown key: did you mean cron? allowed here: cron, role, title, timezone, description,"
+        " payload, priority",
+    ),
+    "entry twice": (
+        entry("cron: 0 7 * * *, role: code, title: t") + "  - {cron: 0 7  * * *, role: code, title: t, priority: 1}\n",
+        "9: schedule[2]: the same as entry 1 of the schedule: remove one, or change its title",
+    ),
+    "payload of an entry": (
+        entry("cron: 0 7 * * *, role: code, title: t, payload: [1]"),
+        "8: schedule[1].payload: a list is not allowed: it must be a mapping of keys to values",
+    ),
     "empty": ("", "1: the file is empty: write one with `producerctl init`"),
     "only comments": ("# nothing\n", "1: the file is empty: write one with `producerctl init`"),
     "null": ("---\n", "1: the file is empty: write one with `producerctl init`"),
@@ -145,8 +189,6 @@ CASES = {
         MINIMAL + "      sandbox: bwrap\n",
         "7: budget.agents.code.sandbox: bwrap is not allowed: it must be one of auto, none",
     ),
-    "workspace": (MINIMAL + "      workspace: worktree\n", None),
-    "schedule": (MINIMAL + "schedule: []\n", None),
     "unknown tool": (
         MINIMAL + "      allowed_tools:\n        - Read\n        - Bsh\n",
         "9: budget.agents.code.allowed_tools[2]: Bsh is not allowed: "
@@ -262,9 +304,7 @@ def test_refused_in_one_line(name: str, write: Write, tmp_path: Path) -> None:
         assert said.replace(str(path), "").replace(str(tmp_path), "ROOT") == f":{expected}"
 
 
-@pytest.mark.parametrize(
-    "name", ["impossible escape", "tag", "workspace", "schedule", "secret in env", "prompt outside"]
-)
+@pytest.mark.parametrize("name", ["impossible escape", "tag", "secret in env", "prompt outside"])
 def test_the_line_is_named_where_the_words_are_not_fixed(name: str, write: Write) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(write(CASES[name][0]))

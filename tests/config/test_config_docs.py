@@ -39,7 +39,7 @@ def filled(text: str) -> str:
 def uncommented(text: str) -> str:
     """The template with every key in force that it shows in a comment."""
     names = "|".join(map(re.escape, sorted(keys() | {"tracker", "search", "my-model"})))
-    return re.sub(rf"^( *)# ( *(?:{names}):)", r"\1\2", text, flags=re.M)
+    return re.sub(rf"^( *)# ( *(?:- )?(?:{names}):)", r"\1\2", text, flags=re.M)
 
 
 @pytest.fixture
@@ -86,13 +86,13 @@ def test_the_template_names_the_schema_in_its_first_line() -> None:
 
 def test_the_template_shows_every_key() -> None:
     text = template("producer.yaml.template")
-    missing = {key for key in keys() if not re.search(rf"^[ #]*{key}:", text, re.M)}
+    missing = {key for key in keys() if not re.search(rf"^[ #-]*{key}:", text, re.M)}
     assert missing == set()
 
 
 def test_every_key_of_the_template_has_a_comment() -> None:
     lines = template("producer.yaml.template").splitlines()
-    first = {key: next(n for n, line in enumerate(lines) if re.match(rf"[ #]*{key}:", line)) for key in keys()}
+    first = {key: next(n for n, line in enumerate(lines) if re.match(rf"[ #-]*{key}:", line)) for key in keys()}
     above = {n + 1 for n, line in enumerate(lines) if re.match(r"\s*# [a-z]", line) and "PRODUCER_AUTH_MODE" in line}
     assert [key for key, n in first.items() if "#" not in lines[n].lstrip("# ") and n not in above] == []
 
