@@ -175,3 +175,13 @@ class LimitReached(LedgerError):
     """A runaway guard refused the task; the message says which limit and what to do."""
 
     exit_code = 2
+
+
+class WorkspaceError(ProducerError):
+    """Git did not do what a workspace needs; the message has git's own words."""
+
+
+class NoWorkspace(WorkspaceError):
+    """The project is no place for worktrees. Nothing was started."""
+
+    exit_code = 2

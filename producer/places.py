@@ -99,6 +99,11 @@ class Places:
         """One directory a task: its CLAUDE_CONFIG_DIR and its HOME."""
         return self.state / "tasks"
 
+    @property
+    def worktrees(self) -> Path:
+        """One git worktree a task of a role that works in them."""
+        return self.state / "worktrees"
+
     def config_dir(self, task: str) -> Path:
         """The CLAUDE_CONFIG_DIR of a task: the same for every attempt of it."""
         return self.tasks / task / "claude"

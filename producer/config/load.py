@@ -32,7 +32,7 @@ from producer.config.blocks import (
 from producer.config.files import decode, read_bytes
 from producer.config.model import DEFAULT_MODEL, Document
 from producer.config.roles import BudgetConfig, RoleConfig
-from producer.config.tree import MAX_BYTES, Mapping, Scalar, parse
+from producer.config.tree import MAX_BYTES, Mapping, Scalar, line_of, parse
 from producer.core.money import MicroUSD, parse_usd
 from producer.errors import ConfigError
 
@@ -114,6 +114,14 @@ def load_config(path: Path | str) -> ProducerConfig:
 def check_text(text: str, file: Path | str) -> None:
     """Check a producer.yaml that is not yet written, but for the files it names. Raises ConfigError."""
     _validate(parse(text, file), file)
+
+
+def line_in(file: Path, path: tuple[str, ...]) -> int | None:
+    """The line of a key in a file that was read before; None where it can no longer be told."""
+    try:
+        return line_of(parse(decode(read_bytes(file, MAX_BYTES), file), file), path)
+    except (ConfigError, FileNotFoundError):
+        return None
 
 
 def _validate(tree: Mapping, path: Path | str) -> Document:

@@ -160,6 +160,12 @@ def _check_role(config: ProducerConfig, role: RoleConfig, path: Path_) -> Iterat
     for index, rule in enumerate(role.allowed_tools):
         if problem := tools.problem_with(rule, role.mcp_servers):
             yield (*path, "allowed_tools", index), f"{shown(rule)} is not allowed: it must be {problem}"
+    if role.workspace == "worktree" and role.on_done == "review":
+        others = [name for name in config.roles if name != role.name]
+        if role.reviewer is None or role.reviewer not in others:
+            given = "no value is given" if role.reviewer is None else f"{shown(role.reviewer)} is not allowed"
+            where = (*path, "on_done" if role.reviewer is None else "reviewer")
+            yield where, f"{given}: reviewer must be another role: {', '.join(others) or '(there is none)'}"
     if role.retry.cap_seconds < role.retry.base_seconds:
         yield (*path, "retry", "cap_seconds"), f"it must be at least base_seconds ({role.retry.base_seconds:g})"
     for name, server in role.mcp_servers.items():

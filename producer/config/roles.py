@@ -28,6 +28,7 @@ from producer.config.values import (
 )
 from producer.core.money import MicroUSD, parse_usd
 
+BRANCH = r"(?![-/.])[A-Za-z0-9._/-]+(?<![/.])"
 ROLE = r"[A-Za-z][A-Za-z0-9_-]{0,31}"
 
 # What a worker sets itself; a role may not set it a second time.
@@ -145,6 +146,24 @@ class RoleConfig:
         int, whole(1, 256), about("Tasks in flight to one worker; 1 keeps the choice of the next task to the last.")
     ] = 1
     warm: Annotated[bool, flag(), about("Keep a connected claude process waiting for a task.")] = True
+    workspace: Annotated[
+        str,
+        choice("shared", "worktree"),
+        about("shared: agents work in project_root. worktree: every task has a git worktree and a branch of its own."),
+    ] = "shared"
+    on_done: Annotated[
+        str,
+        choice("merge", "branch", "review"),
+        about("worktree: merge the branch when the task is done, leave it as a branch, or hand it to `reviewer`."),
+    ] = "merge"
+    reviewer: Annotated[
+        str | None, text(ROLE, "the name of a role"), about("on_done review: the role that gets the branch as a task.")
+    ] = None
+    merge_into: Annotated[
+        str | None,
+        text(BRANCH, "the name of a branch", longest=200),
+        about("worktree: the branch to begin from and merge into; null for the one checked out at the start."),
+    ] = None
     sandbox: Annotated[
         str, choice("auto", "none"), about("auto: the strongest sandbox that this machine has. none: no sandbox.")
     ] = "auto"

@@ -46,5 +46,7 @@ def _role(config: ProducerConfig, role: RoleConfig) -> Iterator[str]:
         yield f"{where}.permission_mode: bypassPermissions lets the role's tools do anything"
     if role.sandbox == "none":
         yield f"{where}.sandbox: none: whatever runs in this role may do what you may do"
+    if role.workspace == "shared" and (role.on_done != "merge" or role.reviewer or role.merge_into):
+        yield f"{where}.workspace: shared: on_done, reviewer and merge_into have no effect"
     if role.prompt is None and role.name != "producer":
         yield f"{where}.prompt: none is named, so the role has no instructions but its task"

@@ -119,12 +119,12 @@ class Outbox:
         self.news = True
         return ident
 
-    def due(self, now: float, limit: int = 50, *, pushes: bool | None = None) -> list[Pending]:
-        """What waits and may be tried now, oldest first; all of it, only the pushes, or all but the pushes."""
+    def due(self, now: float, limit: int = 50, *, lane: str | None = None) -> list[Pending]:
+        """What waits and may be tried now, oldest first: all of it, or of one lane (`push`, `workspace`, `files`)."""
         rows = self._db.rows(
-            "SELECT id, kind, body, tries FROM outbox WHERE not_before <= ?1 AND (?2 IS NULL OR (kind = 'push') = ?2)"
-            " ORDER BY id LIMIT ?3",
-            now, pushes, limit,
+            "SELECT id, kind, body, tries FROM outbox WHERE not_before <= ?1 AND (?2 IS NULL OR ?2 ="
+            " CASE WHEN kind IN ('push', 'workspace') THEN kind ELSE 'files' END) ORDER BY id LIMIT ?3",
+            now, lane, limit,
         )  # fmt: skip
         return [Pending(ident, kind, json.loads(body), tries) for ident, kind, body, tries in rows]
 

@@ -1,6 +1,7 @@
 """The courier: tells the world outside the ledger, in threads of its own, so that a slow server delays nothing.
 
-1. Two lanes, a thread each: files (escalations, needs-attention.md, reports) and pushes. Neither waits for the other.
+1. Three lanes, a thread each: files (escalations, needs-attention.md, reports), pushes, and what becomes of the git
+   worktrees of finished tasks. None waits for another.
 2. A lane reads the outbox on a read-only connection and hands what became of each entry to the loop, the one writer.
 3. An entry may be told twice (after a crash between telling and recording), never not at all.
 4. What fails is tried again later and later. A lane that cannot read the ledger opens it anew.
@@ -37,12 +38,19 @@ Deliver: TypeAlias = Callable[[Sequence[Pending], Reader], Iterator[Told]]
 class Courier:
     """Start it with ``start``; ``wake`` it after a commit; ``collect`` in the loop; ``stop`` it at the end."""
 
-    def __init__(self, config: Callable[[], ProducerConfig], places: Places, env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        config: Callable[[], ProducerConfig],
+        places: Places,
+        env: Mapping[str, str],
+        workspaces: Deliver | None = None,
+    ) -> None:
         self._told: queue.SimpleQueue[tuple[Lane, Told]] = queue.SimpleQueue()
         files, pusher = partial(_deliver_files, config, places), Pusher(config, env)
         self._lanes = (
-            Lane("courier-files", places.ledger, False, files, self._told),
-            Lane("courier-pushes", places.ledger, True, pusher.deliver, self._told),
+            Lane("files", places.ledger, files, self._told),
+            Lane("push", places.ledger, pusher.deliver, self._told),
+            *([Lane("workspace", places.ledger, workspaces, self._told)] if workspaces else []),
         )
 
     def start(self) -> None:
@@ -85,13 +93,11 @@ class Courier:
 class Lane:
     """One thread that tells one part of the outbox, in order."""
 
-    def __init__(
-        self, name: str, ledger: Path, pushes: bool, deliver: Deliver, told: queue.SimpleQueue[tuple[Lane, Told]]
-    ) -> None:
-        self._ledger, self._pushes, self._deliver, self._told = ledger, pushes, deliver, told
+    def __init__(self, name: str, ledger: Path, deliver: Deliver, told: queue.SimpleQueue[tuple[Lane, Told]]) -> None:
+        self._name, self._ledger, self._deliver, self._told = name, ledger, deliver, told
         self._news, self._stop = threading.Event(), threading.Event()
         self._under_way: set[str] = set()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"courier-{name}", daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -128,7 +134,7 @@ class Lane:
             self._news.clear()
             # Copied before the ledger is read: an entry that is recorded in between would else be told once more.
             under_way = frozenset(self._under_way)
-            due = [item for item in outbox.due(time.time(), pushes=self._pushes) if item.id not in under_way]
+            due = [item for item in outbox.due(time.time(), lane=self._name) if item.id not in under_way]
             for told in self._deliver(due, reader):
                 self._under_way.add(told.id)
                 self._told.put((self, told))

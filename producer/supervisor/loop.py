@@ -14,6 +14,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from producer import git
 from producer.core.schedule import RoleState
 from producer.errors import ProducerError
 from producer.ledger.views import Reader
@@ -34,6 +35,7 @@ from producer.supervisor.schedule import Schedule
 from producer.supervisor.status import status
 from producer.supervisor.systemd import Notifier
 from producer.supervisor.workers import Worker, Workers
+from producer.supervisor.workspaces import Workspaces
 from producer.version import __version__
 from producer.wire.messages import (
     Bye,
@@ -65,10 +67,11 @@ class Loop:
         self._caps = Caps(kernel)
         self._workers = Workers(kernel)
         self._gateway = Gateway(kernel, self._caps, auth)
-        self._runs = Runs(kernel, self._workers, self._gateway, self._caps, auth)
+        self._workspaces = Workspaces(kernel)
+        self._runs = Runs(kernel, self._workers, self._gateway, self._caps, auth, self._workspaces)
         self._brake = Brake(kernel, self._runs, self._workers)
         self._control = Control(kernel, self._workers, self._runs, self._brake)
-        self._courier = Courier(lambda: kernel.config, kernel.places, kernel.env)
+        self._courier = Courier(lambda: kernel.config, kernel.places, kernel.env, self._workspaces.deliver)
         self._idleness, self._reports, self._prices = Idleness(kernel), Reports(kernel), Prices(kernel)
         self._schedule = Schedule(kernel)
         self._logins = Logins(kernel, auth)
@@ -155,6 +158,8 @@ class Loop:
             return False
         if self._brake.state.armed:
             return True
+        if self._workspaces.busy():
+            return False
         for name, row in self._kernel.store.roles.all().items():
             if role_state(row) is RoleState.OK and name != PROJECT and self._kernel.store.attempts.ready(name):
                 return False
@@ -300,6 +305,7 @@ class Loop:
         self._gateway.review()
         self._reports.tend()
         self._schedule.tend()
+        self._workspaces.tend()
         self._prices.tend()
         self._logins.tend()
         if (today := kernel.store.accounts.today()) != self._day:
@@ -350,8 +356,9 @@ class Loop:
             pid for pid in (*(w.pid for w in self._workers.by_id.values()), self._gateway.pid) if pid is not None
         )
         entries = tuple(f"{ATTEMPT_MARKER}={attempt}" for worker in dead or [] for attempt in worker.attempts)
-        end(Family(os.getpid(), entries, spare=known), limit=2.0)
-        _collect_orphans(known)
+        with git.still() as ours:
+            end(Family(os.getpid(), entries, spare=known | ours), limit=2.0)
+            _collect_orphans(known | ours)
 
     def _status(self) -> dict[str, Any]:
         return status(

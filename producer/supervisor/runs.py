@@ -37,6 +37,8 @@ from producer.supervisor.kernel import Kernel
 from producer.supervisor.prices import check_models, watched
 from producer.supervisor.prompt import dispatch_prompt
 from producer.supervisor.workers import Worker, Workers
+from producer.supervisor.workspaces import Workspaces
+from producer.supervisor.workspaces import check as check_workspaces
 from producer.wire.auth import Peer
 from producer.wire.messages import Ack, Cancel, Progress, Result, Started, TaskMsg, Usage
 from producer.wire.outbox import LOG, read
@@ -73,7 +75,10 @@ class Run:
 class Runs:
     """Runs inside the batch's transaction."""
 
-    def __init__(self, kernel: Kernel, workers: Workers, gateway: Gateway, caps: Caps, auth: Auth) -> None:
+    def __init__(
+        self, kernel: Kernel, workers: Workers, gateway: Gateway, caps: Caps, auth: Auth, workspaces: Workspaces
+    ) -> None:
+        self._workspaces = workspaces
         self._kernel, self._workers, self._gateway, self._caps, self._auth = kernel, workers, gateway, caps, auth
         self.by_attempt: dict[str, Run] = {}
         self.burst_roles: set[str] = set()
@@ -155,7 +160,7 @@ class Runs:
         """The tasks that a role's free workers should take, in order, as long as the caps admit one more."""
         free = sum(credit for _, credit in view.free)
         for ready in self._kernel.store.attempts.ready(view.name, free) if free else []:
-            if not self._spent_by_itself(ready):
+            if not (self._spent_by_itself(ready) or self._workspaces.waits(ready.task)):
                 if not self._caps.admits(view.name):
                     return
                 yield ready
@@ -198,6 +203,7 @@ class Runs:
         if fixed is None:
             fixed = self._fixed[claim.role] = self._of_role(claim.role)
         metered = self._auth.metered
+        prompt = dispatch_prompt(self._kernel.config.project_name, claim)
         return fixed.model_copy(
             update={
                 "max_budget": self._stop_at(claim),
@@ -208,13 +214,14 @@ class Runs:
                 "description": claim.description,
                 "payload": claim.payload,
                 "number": claim.number,
-                "prompt": dispatch_prompt(self._kernel.config.project_name, claim),
+                "prompt": prompt,
                 "config_dir": f"{self._tasks}/{claim.task}/claude",
                 "home": f"{self._tasks}/{claim.task}/home",
                 "session_id": claim.session_id,
                 "resume": claim.resume,
                 "base_url": self._gateway.url if metered else None,
                 "api_token": self._gateway.token(claim.attempt) if metered else None,
+                **self._workspaces.message(claim, prompt),
             }
         )
 
@@ -262,11 +269,13 @@ class Runs:
         """The configuration was replaced: read the prompts anew, all of them, so that a missing one is seen now."""
         self._fixed = {name: self._of_role(name) for name in self._kernel.config.roles}
         self._prices = watched(self._kernel.config, self._kernel.places)
+        self._workspaces.reload()
         self._gateway.reload()
 
     def check(self, config: ProducerConfig) -> None:
         """Whether a configuration can be taken over. Raises ConfigError, PricingError."""
         check_models(config, self._kernel.places, self._auth)
+        check_workspaces(config)
 
     # ---- what workers say
 
@@ -389,6 +398,8 @@ class Runs:
             None if run.noted else result.session_id,  # its Started was lost, comes behind the result, or was not sent
         )  # fmt: skip
         after = store.attempts.settle(known, settlement, ending)
+        if after is TaskState.DONE:
+            self._workspaces.done(run.task, run.attempt)
         self.survivors += result.survivors
         if result.survivors:
             self._kernel.audit("survivors", task=run.task, attempt=run.attempt, count=result.survivors)

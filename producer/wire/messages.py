@@ -57,6 +57,7 @@ class TaskMsg(Message):
     mcp_servers: JsonObject = {}
     env: dict[str, str] = {}
     cwd: str
+    workspace: JsonObject | None = None
     config_dir: str
     home: str
     session_id: str

@@ -16,9 +16,10 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from producer import reaper
+from producer import reaper, worktree
 from producer.errors import BudgetExceeded, ProducerError, UnknownModel
 from producer.reaper import Family
 from producer.wire.messages import Outcome, Progress, Result, Started, TaskMsg
@@ -47,7 +48,7 @@ async def run_attempt(
     stop.touch()
     marks = markers(project, task.attempt)
     os.environ.update(marks)
-    running = asyncio.ensure_future(runner.run(task, _sign_of_life(emit, stop), call, stop))
+    running = asyncio.ensure_future(_run(runner, task, _sign_of_life(emit, stop), call, stop))
     try:
         await _until_over(running, task, stop, began)
         stuck = not running.done() and not await _climb_down(running, runner, task, stop)
@@ -59,6 +60,13 @@ async def run_attempt(
         for name in marks:
             os.environ.pop(name, None)
     return Ended(result.model_copy(update={"survivors": survivors, "seconds": time.monotonic() - began}), stuck)
+
+
+async def _run(runner: Runner, task: TaskMsg, emit: Emit, call: CallLedger, stop: Stop) -> Result:
+    """The run; before it the task's own worktree, where it has one, is made."""
+    if task.workspace is not None:
+        await asyncio.to_thread(worktree.prepare, worktree.Place.of(task.workspace), Path(task.cwd))
+    return await runner.run(task, emit, call, stop)
 
 
 def _sign_of_life(emit: Emit, stop: Stop) -> Emit:

@@ -199,7 +199,7 @@ class Session:
 
     def _at_once(self, task: TaskMsg) -> Result | None:
         try:
-            return self._runner.quick(task)
+            return self._runner.quick(task) if task.workspace is None else None
         except Exception:  # then it is run like any other, where its failure is reported
             return None
 

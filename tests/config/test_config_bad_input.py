@@ -189,6 +189,18 @@ CASES = {
         MINIMAL + "      sandbox: bwrap\n",
         "7: budget.agents.code.sandbox: bwrap is not allowed: it must be one of auto, none",
     ),
+    "workspace": (
+        MINIMAL + "      workspace: tree\n",
+        "7: budget.agents.code.workspace: tree is not allowed: it must be one of shared, worktree",
+    ),
+    "review without a reviewer": (
+        MINIMAL + "      workspace: worktree\n      on_done: review\n    qa: {daily_cap_usd: 1}\n",
+        "8: budget.agents.code.on_done: no value is given: reviewer must be another role: qa",
+    ),
+    "unknown reviewer": (
+        MINIMAL + "      workspace: worktree\n      on_done: review\n      reviewer: code\n",
+        "9: budget.agents.code.reviewer: code is not allowed: reviewer must be another role: (there is none)",
+    ),
     "unknown tool": (
         MINIMAL + "      allowed_tools:\n        - Read\n        - Bsh\n",
         "9: budget.agents.code.allowed_tools[2]: Bsh is not allowed: "

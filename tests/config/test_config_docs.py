@@ -103,7 +103,9 @@ def test_the_template_and_all_that_it_shows_in_comments_load(project: Path) -> N
     jsonschema.validate(yaml.safe_load(text), schema.json_schema())
     code, all_of_code = vars(plain.roles["code"]), vars(full.roles["code"])
     # Commented-out keys show their defaults, but for those whose default cannot be shown.
-    assert {name for name in code if code[name] != all_of_code[name]} == {"max_budget_usd", "mcp_servers", "model"}
+    assert {name for name in code if code[name] != all_of_code[name]} == {
+        "max_budget_usd", "mcp_servers", "merge_into", "model", "reviewer",
+    }  # fmt: skip
     same = {"schedule", "limits", "gateway", "report", "notifications", "pricing", "retention_days"}
     assert {name for name, value in vars(plain).items() if value != getattr(full, name)} <= {
         *same, "roles", "sha256"

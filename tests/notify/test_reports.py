@@ -163,7 +163,7 @@ def write(ground: Ground) -> list[tuple[str, Any]]:
     """Do what the courier and the loop do with the reports in the outbox; what became of each, and the answers."""
     found = []
     with Reader(ground.config.ledger_db) as reader:
-        for entry in ground.store.outbox.due(ground.now, pushes=False):
+        for entry in ground.store.outbox.due(ground.now, lane="files"):
             told = write_report(ground.config, ground.places, entry, reader)
             with ground.store.transaction():
                 assert told.then
