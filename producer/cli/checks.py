@@ -16,8 +16,9 @@ from typing import Literal
 from producer import killswitch, pricing
 from producer.cli.app import App
 from producer.core.text import one_line
-from producer.errors import AuthError, LedgerUnusable, PathTooLong, ProducerError, UnknownModel
+from producer.errors import AuthError, ConfigError, LedgerUnusable, PathTooLong, ProducerError, UnknownModel
 from producer.ids import iso
+from producer.ledger.marks import Marks
 
 GIB = 1 << 30
 Status = Literal["ok", "warn", "fail"]
@@ -47,7 +48,19 @@ def machine() -> Iterator[Finding]:
 
 def project(app: App) -> Iterator[Finding]:
     """What a valid configuration makes it possible to look at."""
-    for check in (_prompts, _auth, _models, _prices, _places, _ledger, _supervisor, _switch, _sandbox, _disk):
+    for check in (
+        _prompts,
+        _auth,
+        _models,
+        _prices,
+        _places,
+        _ledger,
+        _supervisor,
+        _switch,
+        _workspaces,
+        _sandbox,
+        _disk,
+    ):
         yield from _guarded(check, app)
 
 
@@ -101,6 +114,26 @@ def _containment() -> Finding:
 def _prompts(app: App) -> Iterator[Finding]:
     paths = [app.config.prompt_path(role) for role in app.config.roles]
     yield Finding("prompts", "ok", f"{sum(path is not None for path in paths)} of {len(paths)} roles have one")
+
+
+def _workspaces(app: App) -> Iterator[Finding]:
+    """Worktrees: whether they can be, and those that hold what nobody committed."""
+    from producer.supervisor.workspaces import check
+
+    try:
+        repository = check(app.config)
+    except ConfigError as error:
+        yield Finding("workspaces", "fail", error.problem, "mend it, or say `workspace: shared`")
+        return
+    if repository is not None:
+        yield Finding("workspaces", "ok", f"git worktrees of {repository.top}")
+    if app.config.ledger_db.exists():
+        with app.reader() as reader:
+            facts = Marks(reader.db, "workspace").all()
+        for task, fact in facts.items():
+            if fact.get("kept"):
+                problem = f"{task}: {fact['path']} holds uncommitted work"
+                yield Finding("workspaces", "warn", problem, "commit or remove what is in it")
 
 
 def _auth(app: App) -> Iterator[Finding]:

@@ -76,17 +76,19 @@ class Workspaces:
         self._kernel, self._known = kernel, Known(kernel.store.db, kernel.store.audit)
         self._unfinished = self._known.ordered()
         self._next_tend = 0.0
+        self._used = bool(self._known.marks.all())
         self.reload()
 
     def reload(self) -> None:
         """The configuration was replaced."""
         self._repository = check(self._kernel.config)
+        self._used |= self._repository is not None
 
     # ---- dispatch
 
     def message(self, claim: Claim, prompt: str) -> dict[str, Any]:
         """The fields of a task's message that say where it works; none where that is the project's directory."""
-        fact = self._known.marks.get(claim.task) or self._new(claim)
+        fact = (self._known.marks.get(claim.task) or self._new(claim)) if self._used else None
         if fact is None:
             return {}
         place, work = worktree.Place.of(fact), Work(**fact["work"])
@@ -121,7 +123,7 @@ class Workspaces:
 
     def done(self, task: str, attempt: str) -> None:
         """A task is done: order what is to become of its branch."""
-        fact = self._known.marks.get(task)
+        fact = self._known.marks.get(task) if self._used else None
         if fact is None:
             return
         work = Work(**fact["work"])
@@ -141,7 +143,7 @@ class Workspaces:
     def tend(self) -> None:
         """Now and then: worktrees whose task is over, and that nobody ordered anything for, may go."""
         now = self._kernel.monotonic()
-        if now < self._next_tend:
+        if now < self._next_tend or not self._used:
             return
         self._next_tend = now + TEND_SECONDS
         facts = self._known.marks.all()
