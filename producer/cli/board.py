@@ -11,7 +11,7 @@ from producer.cli import wording
 from producer.wire.messages import Event
 
 RATE_WINDOW = 10.0
-TAIL = 6
+TAIL = 60  # as many as a high terminal shows
 ROUTINE = frozenset({"cost", "tool_call", "dispatch", "attempt.started", "decision", "asset"})
 NEWS = frozenset({"progress.retry", "progress.note"})
 
@@ -38,6 +38,7 @@ class Board:
         self._tokens: deque[tuple[float, int]] = deque()
         self.status: dict[str, Any] = {}
         self.seen_at = 0.0
+        self.escalated: list[str] = []
         self.tail: deque[str] = deque(maxlen=TAIL)
 
     def hear(self, event: Event) -> None:

@@ -204,7 +204,8 @@ def _prices(app: App) -> Iterator[Finding]:
 
     days = pricing.age_days(project_table(app), datetime.now(UTC).date())
     stale = days > pricing.STALE_AFTER_DAYS
-    yield Finding("pricing", "warn" if stale else "ok", f"the price table is {max(0, days)} days old",
+    age = f"the price table is {days} days old" if days > 1 else "the price table is new"
+    yield Finding("pricing", "warn" if stale else "ok", age,
                   "producerctl pricing update" if stale else "")  # fmt: skip
 
 

@@ -36,7 +36,6 @@ def doctor(app: App, as_json: bool) -> int:
         return int(bad)
     for finding in findings:
         mend = f" -> {finding.mend}" if finding.mend and finding.status != "ok" else ""
-        screen.say(
-            f"{finding.status:<4}  {finding.name}: {finding.detail}{mend}", screen.STYLES.get(finding.status, "")
-        )
+        style = screen.STYLES.get(finding.status, "")
+        screen.hang(f"{finding.status:<4}  {finding.name}: {finding.detail}{mend}", 6, style)
     return int(bad)

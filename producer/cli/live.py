@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from producer.cli import screen
 from producer.cli.app import App
+from producer.cli.wording import is_empty
 from producer.errors import LedgerUnusable, NoSupervisor, ProducerError, WireError
 from producer.wire.messages import Event
 from producer.wire.sockets import Control, Events
@@ -27,6 +28,7 @@ FRAME = 0.25
 STATUS_SECONDS = 1.0
 JOIN_SECONDS = 3.0
 LAST_EVENTS = 10_000
+MOST_ESCALATED = 3
 HIDDEN = frozenset({"tool_call", "progress.usage"})  # told by progress.tool_call, and by cost
 
 
@@ -84,6 +86,15 @@ class Feed:
                 pass
         return from_ledger(self._app, self.reader(), holder)
 
+    def escalated(self) -> list[str]:
+        """The tasks that wait for a person, a line each, oldest first."""
+        rows = self.reader().list(status="escalated", limit=MOST_ESCALATED + 1)
+        lines = [
+            f"{r['id']}  [{r['agent_owner']}]  {r['title']}: {r['escalation_reason'] or ''}"
+            for r in rows[:MOST_ESCALATED]
+        ]
+        return [*lines, *(["and more: producerctl task list --status escalated"] if len(rows) > MOST_ESCALATED else [])]
+
     def reader(self) -> Reader:
         """The ledger, opened once."""
         self._reader = self._reader or self._app.reader()
@@ -122,6 +133,7 @@ def draw(app: App, stop: threading.Event, *, stderr: bool) -> None:
                     board.hear(event)
                 if time.monotonic() >= due:
                     board.see(feed.status(), time.time())
+                    board.escalated = feed.escalated()
                     due = time.monotonic() + STATUS_SECONDS
                 live.update(render(board, time.time(), console.height), refresh=True)
             board.finish(feed.status(), time.time())
@@ -151,7 +163,7 @@ def tell(app: App, stop: threading.Event, say: Callable[[str], None]) -> None:
 def _worth_a_line(event: Event) -> bool:
     """Whether a reader of plain lines would miss the event: not what another line tells, nor a tool's plain success."""
     routine = event.kind == "progress.tool_result" and event.data.get("ok")
-    return not (event.kind in HIDDEN or routine or (event.kind == "cost" and not event.data.get("cost_micros")))
+    return not (event.kind in HIDDEN or routine or is_empty(event))
 
 
 @contextmanager

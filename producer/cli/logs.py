@@ -93,7 +93,7 @@ def show(event: Event, as_json: bool, title: Callable[[str], str] | None = None)
 
 def _print_history(app: App, task: str | None, lines: int, as_json: bool) -> float:
     """Print what was; the moment up to which it is told."""
-    from producer.cli.wording import of_audit
+    from producer.cli.wording import is_empty, of_audit
 
     until = time.time()
     with app.reader() as reader:
@@ -102,7 +102,8 @@ def _print_history(app: App, task: str | None, lines: int, as_json: bool) -> flo
             history(app, reader, task) if task else [of_audit(row) for row in reader.audit_tail(lines)]
         )
         for event in rows:
-            show(event, as_json, title)
+            if as_json or not is_empty(event):
+                show(event, as_json, title)
     return until
 
 

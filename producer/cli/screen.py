@@ -12,6 +12,7 @@ import io
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -63,6 +64,16 @@ def console(stderr: bool = False) -> Console:
 def say(text: object = "", style: str = "") -> None:
     """Print a result."""
     _print(visible(text), style, stderr=False)
+
+
+def hang(text: object, indent: int, style: str = "") -> None:
+    """Print a result of one line; on a terminal it goes on below itself where it is too long. Nothing in it is cut."""
+    content = visible(text)
+    if terminal():
+        lines = textwrap.wrap(content, max(40, console().width), subsequent_indent=" " * indent,
+                              break_long_words=False, break_on_hyphens=False)  # fmt: skip
+        content = "\n".join(lines)
+    _print(content, style, stderr=False)
 
 
 def note(text: object, style: str = "dim") -> None:
@@ -128,7 +139,7 @@ def _rich_table(columns: Sequence[str], cells: list[list[str]], right: Sequence[
     from rich import box
     from rich.table import Table
 
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for name in columns:
         grid.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in cells:

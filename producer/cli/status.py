@@ -125,20 +125,22 @@ def _escalations(app: App) -> None:
         rows = reader.list(status="escalated", limit=ESCALATED + 1)
     for row in rows[:ESCALATED]:
         reason = one_line(row["escalation_reason"] or "", 100)
-        screen.say(f"escalated    {row['id']}  [{row['agent_owner']}]  {one_line(row['title'])}: {reason}", "red")
+        screen.hang(f"escalated    {row['id']}  [{row['agent_owner']}]  {one_line(row['title'])}: {reason}", 13, "red")
     if len(rows) > ESCALATED:
         screen.say("             and more: producerctl task list --status escalated", "red")
 
 
 def _events(app: App, found: dict[str, Any]) -> None:
     from producer.cli.logs import titles
-    from producer.cli.wording import line, of_audit
+    from producer.cli.wording import is_empty, line, of_audit
 
     screen.say("")
     with app.reader() as reader:
         title = titles(reader)
         for row in found.get("events", []):
-            screen.say(line(of_audit(row), title), "dim")
+            event = of_audit(row)
+            if not is_empty(event):
+                screen.say(line(event, title), "dim")
 
 
 def _time(text: str) -> str:

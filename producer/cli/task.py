@@ -78,7 +78,7 @@ def list_command(app: App, /, status: str, as_json: bool, **filters: Any) -> Non
     for row in rows:
         screen.say(task_view.line(row))
     if not rows:
-        screen.note(f"no tasks with status {status}" if status != "all" else "no tasks")
+        screen.note(f"no tasks with status {status}: --status all shows every task" if status != "all" else "no tasks")
 
 
 @task.command()

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from producer.cli import screen
 from producer.cli.board import Board
+from producer.core.text import one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-FRAME_LINES = 14  # everything that is not a worker
+FRAME_LINES = 14  # everything that is not a worker, with the least of news
+LEAST_NEWS = 6
+TABLE_LINES = 3  # around the workers
 SHOWN = ("pending", "blocked", "in_progress", "done", "failed", "escalated", "killed")
 
 
@@ -27,8 +30,14 @@ def render(board: Board, now: float, height: int) -> RenderableType:
     parts: list[RenderableType] = [_head(board.status)]
     if not board.status["supervisor"].get("finished"):
         parts.append(_workers(board, now, max(4, height - FRAME_LINES)))
-    parts += [_queue(board.status), _money(board, now), Text("")]
-    parts += [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in board.tail]
+    parts += [_queue(board.status), *_money(board.status), Text(f"speed    {board.rate(now):.0f} tokens/s", "cyan")]
+    parts += [
+        Text(f"needs you  {one_line(line)}", "bold red", no_wrap=True, overflow="ellipsis") for line in board.escalated
+    ]
+    parts.append(Text(""))
+    shown = len(board.lines(now)) + sum(row["state"] != "ok" for row in board.status["roles"].values())
+    room = max(LEAST_NEWS, height - shown - len(parts) - TABLE_LINES)
+    parts += [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in [*board.tail][-room:]]
     return Group(*parts)
 
 
@@ -88,17 +97,20 @@ def _queue(status: dict[str, Any]) -> RenderableType:
     return line
 
 
-def _money(board: Board, now: float) -> RenderableType:
+def _money(status: dict[str, Any]) -> list[RenderableType]:
+    """The project, and the roles that spent or hold something, three a line."""
     from rich.text import Text
 
-    line = Text("money    ")
-    budget = board.status["budget"]
+    budget, parts = status["budget"], list[str]()
     for name, row in [("project", budget["project"]), *budget["roles"].items()]:
         if name == "project" or row["spent_usd"] != "0.00" or row["held_usd"] != "0.00":
             held = f" + {_usd(row['held_usd'])} held" if row["held_usd"] != "0.00" else ""
-            line.append(f"{name} ${_usd(row['spent_usd'])}{held} of {row['cap_usd']}   ")
-    line.append(f"{board.rate(now):.0f} tokens/s", "cyan")
-    return line
+            parts.append(f"{name} ${_usd(row['spent_usd'])}{held} of {row['cap_usd']}")
+    rows = [parts[start : start + 3] for start in range(0, len(parts), 3)]
+    return [
+        Text("money    " if not number else "         ", no_wrap=True, overflow="ellipsis").append("   ".join(row))
+        for number, row in enumerate(rows)
+    ]
 
 
 def _usd(text: str) -> str:

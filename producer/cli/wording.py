@@ -28,6 +28,7 @@ MAIN_ARGUMENT = (
     "reason",
     "prompt",
 )
+NAMES_ITSELF = ("task_inserted",)  # its words hold the task's title
 _TICK = {True: "ok", False: "FAILED"}
 
 
@@ -40,10 +41,17 @@ def of_audit(row: Mapping[str, Any]) -> Event:
     )  # fmt: skip
 
 
+def is_empty(event: Event) -> bool:
+    """Whether a line about it would tell nothing: a request that cost nothing."""
+    return event.kind == "cost" and not event.data.get("cost_micros")
+
+
 def line(event: Event, title: Callable[[str], str] | None = None) -> str:
     """One line: time, who, which task (by its ``title``; left out where the reader knows it), what."""
     clock = time.strftime("%H:%M:%S", time.localtime(event.at))
-    task = f"{one_line(title(event.task), TITLE)}: " if title and event.task else ""
+    task = ""
+    if title and event.task and event.kind not in NAMES_ITSELF:
+        task = f"{one_line(title(event.task), TITLE)}: "
     return f"{clock}  {one_line(event.role or '-'):<10} {task}{words(event)}"
 
 
@@ -132,5 +140,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "kill_switch_armed": lambda data: f"KILL SWITCH ARMED: {data.get('reason')}",
     "kill_switch_observed": lambda data: f"KILL SWITCH ARMED: {data.get('reason')}",
     "stopped_now": lambda data: f"{data.get('stopped')} stopped, {data.get('survivors')} survivors",
+    "notify_human": lambda data: f"tells you: {data.get('title')} ({str(data.get('via', '')).replace('+', ', ')})",
+    "morning_report": lambda data: f"writes the morning report: {data.get('file')}",
     "tool_refused": lambda data: f"{data.get('tool')} refused: {data.get('error')}",
 }

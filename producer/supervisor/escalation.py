@@ -27,7 +27,7 @@ def render(task: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> str
         "",
         f"- Task: `{ident}`, role `{task['agent_owner']}`, priority {task['priority']}",
         f"- Reason: {_flat(task['escalation_reason'] or 'none given')}",
-        f"- Failures: {task['retry_count']}; cost so far: ${task['cost_usd']}",
+        f"- Attempts: {len(task['attempts'])}; cost so far: ${task['cost_usd']}",
         "",
         "## What to do",
         "",
