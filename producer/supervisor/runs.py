@@ -30,6 +30,7 @@ from producer.ids import from_iso, iso
 from producer.ledger.attempts import Ending
 from producer.ledger.model import Claim, Cost, Ready, Running
 from producer.ledger.operations import SCRIPT
+from producer.supervisor.again import why_again
 from producer.supervisor.auth import Auth
 from producer.supervisor.caps import PROJECT, Caps, role_state
 from producer.supervisor.gateway import Gateway
@@ -207,7 +208,7 @@ class Runs:
         return fixed.model_copy(
             update={
                 "max_budget": self._stop_at(claim),
-                "interrupted": self._why_again(claim) if claim.resume else None,
+                "interrupted": why_again(self._kernel.store.db, claim, prompt) if claim.resume else None,
                 "attempt": claim.attempt,
                 "task": claim.task,
                 "title": claim.title,
@@ -238,14 +239,6 @@ class Runs:
             self.by_attempt[claim.attempt].refused = (cap, 1)
             return left
         return limit
-
-    def _why_again(self, claim: Claim) -> str | None:
-        """In what words the attempt before this one ended, for the agent that goes on."""
-        error: str | None = self._kernel.store.db.value(
-            "SELECT error FROM attempts WHERE task_id = ? AND number < ? ORDER BY number DESC LIMIT 1",
-            claim.task, claim.number,
-        )  # fmt: skip
-        return error and error[:500]
 
     def _of_role(self, name: str) -> TaskMsg:
         """What every task of a role has in common; made once for each configuration."""
