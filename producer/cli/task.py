@@ -75,8 +75,12 @@ def list_command(app: App, /, status: str, as_json: bool, **filters: Any) -> Non
     if as_json:
         screen.show_json(rows)
         return
+    person = screen.terminal() and status == "all"  # what scripts read stays as it is
     for row in rows:
-        screen.say(task_view.line(row))
+        text = task_view.line(row)
+        screen.say(
+            f"{text}  ({row['status']})" if person else text, screen.STYLES.get(row["status"], "") if person else ""
+        )
     if not rows:
         screen.note(f"no tasks with status {status}: --status all shows every task" if status != "all" else "no tasks")
 

@@ -105,6 +105,10 @@ def _plain(kind: str, data: Mapping[str, Any]) -> str:
     return " ".join([kind.replace("_", " "), *pairs])
 
 
+def _because(data: Mapping[str, Any]) -> str:
+    return f": {data['reason']}" if data.get("reason") else ""
+
+
 _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "progress.text": lambda data: f"says: {data.get('text', '')}",
     "progress.tool_call": call,
@@ -142,5 +146,21 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "stopped_now": lambda data: f"{data.get('stopped')} stopped, {data.get('survivors')} survivors",
     "notify_human": lambda data: f"tells you: {data.get('title')} ({str(data.get('via', '')).replace('+', ', ')})",
     "morning_report": lambda data: f"writes the morning report: {data.get('file')}",
+    "config_reloaded": lambda data: f"configuration reloaded: {'; '.join(data.get('changes') or []) or 'the same'}",
+    "reload_refused": lambda data: f"configuration not reloaded: {data.get('problem')}",
+    "task_requeued": lambda data: f"put back into the queue{_because(data)}",
+    "task_killed": lambda data: f"dropped{_because(data)}",
+    "task_edited": lambda data: f"edited: {', '.join(data.get('fields') or [])}",
+    "task_routed": lambda data: f"given to {data.get('after')} (was {data.get('before')})",
+    "task_approved": lambda data: "approved",
+    "task_waits_also": lambda data: f"waits for {data.get('waits_for')} too",
+    "scale": lambda data: f"{data.get('role')}: {data.get('desired')} workers wanted",
+    "idle_wakeup_skipped": lambda data: f"no wake-up: {str(data.get('reason', '')).replace('_', ' ')}",
+    "idle_wakeup_dispatched": lambda data: f"asks what is left to do, after {data.get('idle_seconds')} s without work",
+    "idle_wakeup_verdict": lambda data: f"wake-up: {data.get('verdict')}, {data.get('tasks_queued')} tasks filed",
+    "kill_switch_armed_by_producer": lambda data: f"KILL SWITCH ARMED: {data.get('reason')}",
+    "kill_switch_disarmed": lambda data: f"kill switch disarmed{_because(data)}",
+    "kill_switch_released": lambda data: "kill switch is off: work goes on",
+    "producer_shutdown": lambda data: f"supervisor stopped, {data.get('survivors')} survivors",
     "tool_refused": lambda data: f"{data.get('tool')} refused: {data.get('error')}",
 }
