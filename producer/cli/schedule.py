@@ -41,7 +41,7 @@ def schedule(app: App, as_json: bool) -> None:
         [_local(row), row["timezone"], row["cron"], row["role"], one_line(row["title"], 60), row["last_task"] or ""]
         for row in rows
     ]
-    screen.table(["next", "zone", "cron", "role", "title", "last task"], cells)
+    screen.table(["next", "zone", "cron", "role", "title", "last task"], cells, whole=["next", "cron", "last task"])
 
 
 def _local(row: dict[str, Any]) -> str:

@@ -102,11 +102,13 @@ def show_json_line(value: Any) -> None:
     sys.stdout.flush()
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:
-    """Print rows under columns; those named in ``right`` are flush right."""
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = (), whole: Sequence[str] = ()
+) -> None:
+    """Print rows under columns; those named in ``right`` are flush right, those in ``whole`` are never folded."""
     cells = [[one_line(cell) for cell in row] for row in rows]
     if terminal():
-        _rich_table(columns, cells, right)
+        _rich_table(columns, cells, right, whole)
         return
     widths = [max(len(text) for text in column) for column in zip(columns, *cells, strict=True)]
     for row in (list(columns), *cells):
@@ -135,13 +137,13 @@ def show_markdown(content: str) -> None:
     console().print(Markdown(visible(content), hyperlinks=False))
 
 
-def _rich_table(columns: Sequence[str], cells: list[list[str]], right: Sequence[str]) -> None:
+def _rich_table(columns: Sequence[str], cells: list[list[str]], right: Sequence[str], whole: Sequence[str]) -> None:
     from rich import box
     from rich.table import Table
 
     grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for name in columns:
-        grid.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        grid.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in whole)
     for row in cells:
         grid.add_row(*(text(cell) for cell in row))
     console().print(grid)

@@ -91,7 +91,7 @@ def _carry_out(body: Mapping[str, Any], place: Place) -> Outcome:
             return Outcome("revision")
         case "branch" | "undecided":
             return Outcome("left", removed=worktree.remove(place))
-    merged = worktree.merge(place, f"Merge {body['title']}", author)
+    merged = worktree.merge(place, f"Merge {body['about']}", author)
     if isinstance(merged, Conflict):
         return Outcome("conflict", files=merged.files)
     worktree.remove(place)

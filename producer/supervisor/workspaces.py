@@ -135,7 +135,7 @@ class Workspaces:
         role, title, _, _, cost = self._known.about(task)
         body = {
             "task": task, "attempt": attempt, "mode": what, "fact": dict(fact), "words": words, "role": role,
-            "title": title, "cost_micros": cost,
+            "title": title, "about": self._known.about(fact["origin"])[1], "cost_micros": cost,
         }  # fmt: skip
         self._kernel.store.outbox.put(KIND, body)
         self._unfinished[task] = False

@@ -88,6 +88,8 @@ def test_four_at_once_four_merged_branches_no_lost_change_and_one_conflict_solve
         assert told == [task, attempt["id"], "code", project.task(task)["cost_usd"]]
         assert trailer(project, f"{merged[task]}^2", "Producer-Task") == task
     assert project.task(solved)["parent_task_id"] == conflict["task"]
+    subjects = {f"Merge Part {number}" for number in range(4)}
+    assert subjects <= set(merges(root)), "a solved conflict is merged under the name of the task that it was of"
 
     reads = [row for row in project.actions("tool_failed") if row["task"] == after]
     assert reads == [], "who depends on them begins when all is merged, the solved conflict too"
