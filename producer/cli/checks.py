@@ -132,7 +132,7 @@ def _workspaces(app: App) -> Iterator[Finding]:
             facts = Marks(reader.db, "workspace").all()
         for task, fact in facts.items():
             if fact.get("kept"):
-                problem = f"{task}: {fact['path']} holds uncommitted work"
+                problem = f"{task}: {fact['path']} holds uncommitted work, or is damaged"
                 yield Finding("workspaces", "warn", problem, "commit or remove what is in it")
 
 

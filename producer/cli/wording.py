@@ -132,7 +132,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "workspace_revision": lambda data: f"{data.get('branch')} given back by the reviewer",
     "workspace_stuck": lambda data: f"{data.get('branch')} waits to be merged: {data.get('error')}",
     "workspace_needs_you": lambda data: f"{data.get('branch')} NEEDS YOU: {data.get('reason')}",
-    "workspace_kept": lambda data: f"worktree kept, it holds uncommitted work: {data.get('path')}",
+    "workspace_kept": lambda data: f"worktree kept: {data.get('path')}",
     "task_completed": lambda data: "done",
     "task_failed": _failed,
     "attempt_ended": lambda data: f"its run ended ({data.get('outcome')}); the task stays {data.get('status')}",

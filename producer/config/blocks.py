@@ -44,6 +44,9 @@ class EventsConfig:
     role_parked: Annotated[bool, flag(), about("A role was taken out of service.")] = True
     idle: Annotated[bool, flag(), about("The queue has been empty for idle_threshold_polls.")] = True
     back_online: Annotated[bool, flag(), about("Work resumed after an idle notice.")] = True
+    workspace: Annotated[bool, flag(), about("A branch waits for a person, or a worktree holds uncommitted work.")] = (
+        True
+    )
     pricing: Annotated[bool, flag(), about("The pricing table is out of date.")] = True
 
 

@@ -47,6 +47,8 @@ MANNERS: Mapping[str, Manner] = {
     "role_parked": Manner("construction", "high", "role_parked"),
     "idle": Manner("hourglass", None, "idle"),
     "wakeup": Manner("bulb", None, "idle"),
+    "workspace": Manner("twisted_rightwards_arrows", "high", "workspace"),
+    "schedule": Manner("alarm_clock", "high"),
     "back_online": Manner("white_check_mark", "min", "back_online"),
     "pricing": Manner("label", "low", "pricing"),
     "audit": Manner("warning", "max"),

@@ -79,7 +79,7 @@ def carry_out(entry: Pending) -> Outcome | Stuck:
 
 def _carry_out(body: Mapping[str, Any], place: Place) -> Outcome:
     if body["mode"] == "clean":
-        return Outcome("cleaned", removed=worktree.remove(place))
+        return Outcome("cleaned", removed=_removed(place))
     author = Author(str(body["role"]), _trailers(body))
     conflict = worktree.commit(place, str(body["title"]), author)
     if conflict:
@@ -90,12 +90,19 @@ def _carry_out(body: Mapping[str, Any], place: Place) -> Outcome:
         case "revise":
             return Outcome("revision")
         case "branch" | "undecided":
-            return Outcome("left", removed=worktree.remove(place))
+            return Outcome("left", removed=_removed(place))
     merged = worktree.merge(place, f"Merge {body['about']}", author)
     if isinstance(merged, Conflict):
         return Outcome("conflict", files=merged.files)
-    worktree.remove(place)
-    return Outcome("merged", commit=merged.commit)
+    return Outcome("merged", commit=merged.commit, removed=_removed(place))
+
+
+def _removed(place: Place) -> bool:
+    """Whether the worktree could be removed. What stands against it shall not hold up who waits for the branch."""
+    try:
+        return worktree.remove(place)
+    except (WorkspaceError, OSError):
+        return False
 
 
 def _trailers(body: Mapping[str, Any]) -> dict[str, str]:

@@ -75,7 +75,7 @@ class Workspaces:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel, self._known = kernel, Known(kernel.store.db, kernel.store.audit)
         self._unfinished = self._known.ordered()
-        self._next_tend = 0.0
+        self._next_tend, self._tended = 0.0, False
         self._used = bool(self._known.marks.all())
         self.reload()
 
@@ -146,8 +146,11 @@ class Workspaces:
         if now < self._next_tend or not self._used:
             return
         self._next_tend = now + TEND_SECONDS
-        facts = self._known.marks.all()
-        idle = [task for task, fact in facts.items() if task not in self._unfinished and not fact.get("kept")]
+        facts, first = self._known.marks.all(), not self._tended
+        self._tended = True  # what was kept is looked at again once a start: a person may have dealt with it
+        idle = [
+            task for task, fact in facts.items() if task not in self._unfinished and (first or not fact.get("kept"))
+        ]
         for task in self._known.over(idle):
             if self._kernel.store.attempts.running_of_task(task) is None:
                 self._order(task, None, "clean", facts[task])
@@ -181,7 +184,7 @@ class Workspaces:
         match outcome.what:
             case "merged":
                 kernel.audit("workspace_merged", task=task, branch=branch, into=target, commit=outcome.commit)
-                self._known.marks.forget(task)
+                self._keep_or_forget(task, fact, outcome.removed)
             case "left":
                 kernel.audit("workspace_left", task=task, branch=branch)
                 if body["mode"] == "undecided":
@@ -194,15 +197,16 @@ class Workspaces:
 
     def _keep_or_forget(self, task: str, fact: Mapping[str, Any], removed: bool) -> None:
         if removed:
-            self._kernel.audit("workspace_removed", task=task, path=fact["path"])
             self._known.marks.forget(task)
             return
+        if fact.get("kept"):
+            return  # it was told
         self._known.marks.set(task, {**fact, "kept": True})
         self._kernel.audit("workspace_kept", task=task, path=fact["path"])
         self._kernel.notify(
             "workspace",
-            "a worktree holds uncommitted work",
-            f"{task}: {fact['path']}: commit it or remove it",
+            "a worktree was kept",
+            f"{task}: {fact['path']} holds uncommitted work, or is damaged",
             push=task,
         )
 

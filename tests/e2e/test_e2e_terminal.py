@@ -15,7 +15,6 @@ from rehearsing import LONG, ledger, shell, with_shell, write_script
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.slow,
     pytest.mark.timeout(300),
     pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux"),
 ]

@@ -21,6 +21,8 @@ class Writer:
         title = prompt.split("Title: ")[1].split("\\n")[0]
         here = Path(os.environ["WORKTREES"]) / task
         (here / title).write_text(title)
+        if title == "spoil":
+            (here / ".git").unlink()
         if title == "crash":
             os._exit(3)
         return SimpleNamespace(text="written", tool_calls=[], cost_usd=0)
@@ -89,11 +91,22 @@ def test_uncommitted_work_of_a_task_that_was_killed_is_kept_and_told(project: Pr
     again.until_action("workspace_kept")
     assert (project.places.worktrees / task / "crash").read_text() == "crash"
     note = project.state / "needs-attention.md"
-    until(lambda: "a worktree holds uncommitted work" in note.read_text(), what="the notice")
+    until(lambda: "a worktree was kept" in note.read_text(), what="the notice")
     told = project.producerctl("doctor")
     assert f"{task}: {project.places.worktrees / task} holds uncommitted work" in " ".join(told.stdout.split()), (
         told.stdout
     )
+
+
+def test_a_worktree_that_an_agent_spoilt_is_kept_and_holds_up_nobody(project: Project, supervise) -> None:
+    begin(project, workers=1)
+    first = project.file_task("spoil")
+    second = project.file_task("after", dependencies=[first])
+    supervisor = start(project, supervise).ready()
+    supervisor.until_status(second, "done")
+    assert len(project.actions("workspace_merged")) >= 1 and (project.root / "spoil").exists()
+    assert [row["task"] for row in project.actions("workspace_kept")] == [first]
+    assert (project.places.worktrees / first).exists()
 
 
 def test_ten_kills_in_a_row_lose_no_branch_and_merge_none_twice(project: Project, supervise) -> None:

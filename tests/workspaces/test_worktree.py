@@ -9,7 +9,9 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
+from driving import until
 from workspace_rig import AUTHOR, git, merges, place
 
 from producer import git as our_git
@@ -194,6 +196,30 @@ def test_git_that_does_not_end_is_ended(repo: Path, tmp_path: Path, monkeypatch:
         our_git.Git(repo)("status")
     with our_git.still() as running:
         assert running == frozenset()
+
+
+def test_a_sweep_knows_git_that_is_under_way_and_none_starts_meanwhile(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, slow = tmp_path / "go", tmp_path / "bin/git"
+    slow.parent.mkdir()
+    slow.write_text(f"#!/bin/sh\nwhile [ ! -e {go} ]; do sleep 0.02; done\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+    one = threading.Thread(target=lambda: our_git.Git(repo).run("status"))
+    one.start()
+    until(lambda: our_git._running, what="git under way")
+    with our_git.still() as running:
+        [pid] = running
+        assert psutil.Process(pid).ppid() == os.getpid()
+        two = threading.Thread(target=lambda: our_git.Git(repo).run("status"))
+        two.start()
+        go.touch()
+        until(lambda: not our_git._running, what="the first one gone")
+        assert two.is_alive(), "the second one waits for the end of the sweep"
+    one.join(20)
+    two.join(20)
+    assert not two.is_alive() and not our_git._running
 
 
 def test_four_at_once_make_their_worktrees_and_are_merged_one_after_the_other(repo: Path, state: Path) -> None:
