@@ -128,6 +128,8 @@ def _events(text: str, file: File) -> Iterator[yaml.Event]:
         line = (mark.line if mark else 0) + 1
         near = f", near {shown(rows[line - 1].strip())}" if line <= len(rows) and rows[line - 1].strip() else ""
         problem = printable(error.problem or error.context)
+        if (error.context or "").endswith("an alias"):
+            problem = "a value that begins with * has to be quoted"
         raise ConfigError(f"malformed YAML: {problem}{near}", file=file, line=line) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1

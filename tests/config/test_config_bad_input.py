@@ -35,6 +35,10 @@ CASES = {
         MINIMAL + "schedule: daily\n",
         "7: schedule: daily is not allowed: it must be a list, each entry after a `-`",
     ),
+    "cron without quotes": (
+        MINIMAL + "schedule:\n  - cron: */5 * * * *\n",
+        "8: malformed YAML: a value that begins with * has to be quoted, near - cron: */5 * * * *",
+    ),
     "bad cron": (
         entry('cron: "61 * * * *", role: code, title: t'),
         f"8: schedule[1].cron: '61 * * * *' is not allowed: {CRON} (bad minute)",
