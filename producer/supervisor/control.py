@@ -19,6 +19,7 @@ from producer.ledger.model import Draft, Filing, Running
 from producer.ledger.operations import OPERATIONS, Context, perform
 from producer.ledger.views import Reader
 from producer.supervisor.brake import Brake
+from producer.supervisor.dispatch import Dispatch
 from producer.supervisor.kernel import Kernel
 from producer.supervisor.runs import Runs
 from producer.supervisor.workers import Workers
@@ -32,8 +33,9 @@ _REPORT_LIMIT = 200
 class Control:
     """Runs inside the batch's transaction."""
 
-    def __init__(self, kernel: Kernel, workers: Workers, runs: Runs, brake: Brake) -> None:
+    def __init__(self, kernel: Kernel, workers: Workers, dispatch: Dispatch, runs: Runs, brake: Brake) -> None:
         self._kernel, self._workers, self._runs, self._brake = kernel, workers, runs, brake
+        self._dispatch = dispatch
         self.status: Callable[[], dict[str, Any]] = dict
         self.leave: Callable[[str], None] = lambda how: None
         self.report: Callable[[bytes, str, JsonObject, str], None] = lambda address, call, arguments, actor: None
@@ -151,9 +153,10 @@ class Control:
         for name in ("ledger_db", "kill_switch", "project_root"):
             if getattr(new, name) != getattr(old, name):
                 raise UsageError(f"reload: {name} cannot change while the supervisor runs: use `producerctl stop`")
-        self._runs.check(new)
+        self._dispatch.check(new)
         changes = difference(old, new)
         self._kernel.config = new
+        self._dispatch.reload()
         self._runs.reload()
         self._kernel.store.roles.declare({"*": 0, **{name: role.workers for name, role in new.roles.items()}})
         for name, role in new.roles.items():

@@ -141,6 +141,13 @@ class Kernel:
         """
         notices.put(self.store, self.config, event, title, body, push)
 
+    def escalated(self, task: str, role: str, reason: str, *, audited: bool = False) -> None:
+        """A task needs a human: an audit row where there is none yet, its file, and a word to whoever listens."""
+        if not audited:
+            self.audit("escalation", actor=role, task=task, reason=reason)
+        self.store.outbox.put("escalation", {"task": task})
+        self.notify("escalation", f"a task of {role} needs you", f"{task}: {reason}"[:500], push=task)
+
     def flush(self) -> None:
         """The batch is committed: let it out."""
         leaving, self._leaving = self._leaving, defaultdict(list)

@@ -24,12 +24,14 @@ from producer.supervisor.brake import Brake
 from producer.supervisor.caps import PROJECT, Caps, role_state
 from producer.supervisor.control import Control
 from producer.supervisor.courier import Courier
+from producer.supervisor.dispatch import Dispatch
 from producer.supervisor.gateway import Gateway
 from producer.supervisor.idle import Idleness
 from producer.supervisor.kernel import Kernel
 from producer.supervisor.logins import Logins
 from producer.supervisor.prices import Prices
 from producer.supervisor.reports import Reports
+from producer.supervisor.run import Run
 from producer.supervisor.runs import Runs
 from producer.supervisor.schedule import Schedule
 from producer.supervisor.status import status
@@ -68,9 +70,11 @@ class Loop:
         self._workers = Workers(kernel)
         self._gateway = Gateway(kernel, self._caps, auth)
         self._workspaces = Workspaces(kernel)
-        self._runs = Runs(kernel, self._workers, self._gateway, self._caps, auth, self._workspaces)
+        parts = (kernel, self._workers, self._gateway, self._caps, auth, self._workspaces)
+        by_attempt: dict[str, Run] = {}
+        self._dispatch, self._runs = Dispatch(*parts, by_attempt), Runs(*parts, by_attempt)
         self._brake = Brake(kernel, self._runs, self._workers)
-        self._control = Control(kernel, self._workers, self._runs, self._brake)
+        self._control = Control(kernel, self._workers, self._dispatch, self._runs, self._brake)
         self._courier = Courier(lambda: kernel.config, kernel.places, kernel.env, self._workspaces.deliver)
         self._idleness, self._reports, self._prices = Idleness(kernel), Reports(kernel), Prices(kernel)
         self._schedule = Schedule(kernel)
@@ -197,7 +201,7 @@ class Loop:
             elif not self._brake.state.armed and self._leaving is None:
                 kernel.store.queue.release_due()
                 self._workers.converge(self._desired())
-                self._runs.dispatch()
+                self._dispatch.dispatch()
             self._courier.collect(kernel)
         kernel.flush()
         self._courier.wake(kernel.store.outbox)
@@ -291,8 +295,8 @@ class Loop:
         self._runs.overdue()
         while kernel.undeliverable:
             self._runs.undeliverable(*kernel.undeliverable.popleft())
-        while self._runs.burst_roles:
-            self._brake.burst(self._runs.burst_roles.pop())
+        while self._runs.failures.burst_roles:
+            self._brake.burst(self._runs.failures.burst_roles.pop())
         self._idleness.look(stopped=self._brake.state.armed or self._leaving is not None)
         now = kernel.monotonic()
         if self._notifier.interval and now >= self._next_watchdog:

@@ -104,7 +104,7 @@ def test_the_cost_of_a_result_that_came_too_late_was_booked_nowhere(project: Pro
 def test_a_task_queued_behind_others_was_killed_at_the_deadline_of_its_dispatch(project: Project, supervise) -> None:
     project.configure({"code": {"prefetch": 4, "timeout_seconds": 2}})
     tasks = [project.file_task(f"t{n}", payload={"sleep_seconds": 1.2}) for n in range(4)]
-    supervisor = supervise(prelude="from producer.supervisor import runs; runs.SLACK = 0.5").ready()
+    supervisor = supervise(prelude="from producer.supervisor import run; run.SLACK = 0.5").ready()
     supervisor.until_count("done", 4)
     assert [[a["state"] for a in project.task(task)["attempts"]] for task in tasks] == [["succeeded"]] * 4
     assert supervisor.stop() == 0
