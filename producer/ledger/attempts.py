@@ -93,7 +93,7 @@ class Attempts:
         self._inflight.add(
             Running(
                 attempt, task, role, ready.root, worker, number, ready.retry_count, None,
-                TaskState.IN_PROGRESS.value, ready.actual, 0, ready.cost, asked=False,
+                TaskState.IN_PROGRESS, ready.actual, 0, ready.cost, asked=False,
             )
         )  # fmt: skip
         self._accounts.place(attempt, task, role, ready.root, hold)
@@ -200,7 +200,7 @@ class Attempts:
             self._db.run("DELETE FROM replies WHERE attempt = ?", run.attempt)
         actual = run.actual if ending.actual is None else (run.actual or 0) + ending.actual
         money = {"cost_micros": run.task_cost, "actual_micros": actual}
-        status = TaskState(run.task_status)
+        status = run.task_status
         if status is not TaskState.IN_PROGRESS:
             self._db.run(
                 "UPDATE tasks SET cost_micros = ?, actual_micros = ? WHERE id = ?", run.task_cost, actual, run.task
@@ -227,7 +227,7 @@ class Attempts:
             columns |= {"result": ending.text, "output_refs": json.dumps(ending.output_refs)}
         if settlement.task is TaskEvent.EXHAUSTED:
             columns["escalation_reason"] = settlement.reason
-        return self._queue.move(run.task, settlement.task, state=TaskState(run.task_status), **columns)
+        return self._queue.move(run.task, settlement.task, state=run.task_status, **columns)
 
     def _report(self, run: Running, settlement: Settlement, ending: Ending, after: TaskState) -> None:
         detail: dict[str, object] = {"outcome": ending.outcome, "error": ending.error, "status": after.value}

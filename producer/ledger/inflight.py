@@ -30,8 +30,11 @@ class InFlight:
                 " a.cost_micros, t.cost_micros FROM attempts AS a JOIN tasks AS t ON t.id = task_id"
                 " WHERE state = 'running'"
             )
-            self._by_attempt = {row[0]: Running(*row) for row in rows}
-            self._by_task = {run.task: run for run in self._by_attempt.values()}
+            runs = [Running(*row) for row in rows]
+            for run in runs:
+                run.task_status = TaskState(run.task_status)
+            self._by_attempt = {run.attempt: run for run in runs}
+            self._by_task = {run.task: run for run in runs}
         return self._by_attempt
 
     def of_task(self, task: str) -> Running | None:
@@ -67,7 +70,7 @@ class InFlight:
         """A task is in another state than before, whether its attempt had a part in it or not."""
         run = self.of_task(task)
         if run:
-            run.task_status = state.value
+            run.task_status = state
 
     def _write(self) -> None:
         for run in self._booked.values():

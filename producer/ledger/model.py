@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from producer.core.lifecycle import TaskState
 from producer.core.money import MicroUSD
 
 
@@ -83,7 +84,7 @@ class Running:
     number: int
     retry_count: int
     cancel: str | None
-    task_status: str
+    task_status: TaskState
     actual: int | None
     cost: int
     task_cost: int

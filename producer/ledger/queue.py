@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from producer.core.guards import (
@@ -202,8 +203,7 @@ class Queue:
         columns = {"status": after.value, **columns}
         if after in (TaskState.DONE, TaskState.ESCALATED, TaskState.KILLED, TaskState.FAILED):
             columns["finished_at"] = self._db.stamp
-        assignments = ", ".join(f"{name} = ?" for name in columns)
-        self._db.run(f"UPDATE tasks SET {assignments} WHERE id = ?", *columns.values(), task)
+        self._db.run(_update(tuple(columns)), *columns.values(), task)
         self.on_move(task, after)
         if after is TaskState.DONE:
             self.release_dependents(task)
@@ -280,3 +280,8 @@ class Queue:
             raise InvalidTask(f"{task} is in progress: cannot {what} it now (`producerctl task kill {task}` stops it)")
         if state is TaskState.DONE:
             raise InvalidTask(f"{task} is done: file a new task instead")
+
+
+@cache
+def _update(columns: tuple[str, ...]) -> str:
+    return f"UPDATE tasks SET {', '.join(f'{name} = ?' for name in columns)} WHERE id = ?"
