@@ -17,7 +17,7 @@ test: $(READY) lint types layers
 all: test slow
 
 slow: $(READY) tools
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
 
 chaos: $(READY) tools
 	$(BIN)/python tests/chaos/run.py --faults 200 --short
