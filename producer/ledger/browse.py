@@ -1,0 +1,307 @@
+"""Reading the ledger in pages, for people who look at a queue of a million tasks.
+
+1. A page begins after a key, never at an offset, and is found in an index: what it costs depends on its length alone.
+2. Where no index answers (text, what is blocked) a WINDOW of the newest rows is looked through; ``next`` says where to
+   go on, also where the window held nothing.
+3. Counts end at a bound, and say so, rather than walk a table.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from producer.core.money import format_usd
+from producer.ids import from_iso
+from producer.ledger.views import Reader
+
+STATUSES = ("pending", "in_progress", "done", "failed", "escalated", "killed")
+WINDOW = 20_000
+MOST_COUNTED = 100_000
+MOST_PENDING = 10_000
+MOST_ROLES = 200
+LAST = 1 << 62
+LINEAGE = 300
+LISTED = "seq, id, agent_owner, status, title, priority, created_at, started_at, finished_at, retry_count, cost_micros"
+WAITING = f"{LISTED}, open_dependencies, not_before, requires_approval"
+
+
+@dataclass(frozen=True)
+class Page:
+    """Rows, and the key after which the next page begins; None on the last one."""
+
+    rows: list[dict[str, Any]]
+    next: int | None
+
+
+@dataclass(frozen=True)
+class Count:
+    """A number of rows; ``more``: it is at least this."""
+
+    number: int
+    more: bool
+
+    def __str__(self) -> str:
+        return f"{self.number:,}{'+' if self.more else ''}"
+
+
+def counts(reader: Reader) -> dict[str, Count]:
+    """The queue by state, as Reader.counts has it, each counted to a bound."""
+    found = {}
+    for status in STATUSES[1:]:
+        number = reader.db.value(
+            "SELECT count(*) FROM (SELECT 1 FROM tasks WHERE status = ? LIMIT ?)", status, MOST_COUNTED + 1
+        )
+        found[status] = Count(min(number, MOST_COUNTED), number > MOST_COUNTED)
+    pending, blocked = reader.rows(
+        "SELECT count(*), coalesce(sum(open_dependencies > 0), 0) FROM"
+        " (SELECT open_dependencies FROM tasks WHERE status = 'pending' LIMIT ?)",
+        MOST_PENDING + 1,
+    )[0]
+    more = pending > MOST_PENDING
+    pending = min(pending, MOST_PENDING)
+    return {"pending": Count(max(0, pending - blocked), more), "blocked": Count(blocked, more), **found}
+
+
+def tasks(
+    reader: Reader,
+    *,
+    status: str | None = None,
+    role: str | None = None,
+    text: str | None = None,
+    before: int | None = None,
+    limit: int = 50,
+) -> Page:
+    """Tasks, newest first, older than the key ``before``. ``status`` may be `blocked`."""
+    before = before or LAST
+    if text or status == "blocked":
+        return _searched(reader, status, role, text, before, limit)
+    if status is None and role is None:
+        rows = reader.db.dicts(
+            f"SELECT {WAITING} FROM tasks WHERE seq < ? ORDER BY seq DESC LIMIT ?", before, limit + 1
+        )
+    else:
+        rows = _merged(reader, [status] if status else STATUSES, role, before, limit + 1)
+    return _page(rows, limit)
+
+
+def _merged(reader: Reader, statuses: Sequence[str], role: str | None, before: int, limit: int) -> list[dict[str, Any]]:
+    """The index is by state and role: a short list of each, merged."""
+    lists = [
+        reader.db.dicts(
+            f"SELECT {WAITING} FROM tasks WHERE status = ? AND agent_owner = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
+            one, owner, before, limit,
+        )
+        for one in statuses
+        for owner in ([role] if role else owners(reader, one))
+    ]  # fmt: skip
+    return heapq.nlargest(limit, (row for rows in lists for row in rows), key=lambda row: int(row["seq"]))
+
+
+def _searched(reader: Reader, status: str | None, role: str | None, text: str | None, before: int, limit: int) -> Page:
+    newest = int(reader.db.value("SELECT max(seq) FROM tasks") or 0)
+    top = min(before, newest + 1)
+    where, values = ["seq < ?", "seq >= ?"], [top, top - WINDOW]
+    more: list[object] = []
+    if status == "blocked":
+        where.append("+status = 'pending' AND open_dependencies > 0")
+    elif status:
+        where.append("+status = ?")
+        more.append(status)
+    if role:
+        where.append("+agent_owner = ?")
+        more.append(role)
+    if text:
+        where.append("instr(lower(title || char(10) || description), lower(?)) > 0")
+        more.append(text)
+    rows = reader.db.dicts(
+        f"SELECT {WAITING} FROM tasks WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT ?", *values, *more, limit + 1
+    )
+    if len(rows) > limit:
+        return _page(rows, limit)
+    return Page([present(row) for row in rows], top - WINDOW if top - WINDOW > 1 else None)
+
+
+def _page(rows: list[dict[str, Any]], limit: int) -> Page:
+    after = int(rows[limit - 1]["seq"]) if len(rows) > limit else None
+    return Page([present(row) for row in rows[:limit]], after)
+
+
+def present(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as it is shown: money as an exact decimal string."""
+    shown = {name: value for name, value in row.items() if name not in ("cost_micros", "seq")}
+    shown["key"] = row["seq"]
+    shown["cost_usd"] = format_usd(row["cost_micros"])
+    shown["requires_approval"] = bool(row["requires_approval"])
+    return shown
+
+
+def owners(reader: Reader, status: str) -> list[str]:
+    """The roles that have tasks in a state, found by leaps through the index."""
+    found: list[str] = []
+    last = ""
+    while len(found) < MOST_ROLES:
+        row = reader.db.one(
+            "SELECT agent_owner FROM tasks WHERE status = ? AND agent_owner > ? ORDER BY agent_owner LIMIT 1",
+            status, last,
+        )  # fmt: skip
+        if row is None:
+            break
+        last = str(row[0])
+        found.append(last)
+    return found
+
+
+# ---- what waits
+
+
+def waiting(reader: Reader, roles: Sequence[str], limit: int = 12) -> list[dict[str, Any]]:
+    """What comes next, most urgent first, each row with the ``reason`` why it waits."""
+    found: dict[str, dict[str, Any]] = {}
+    for role in roles:
+        ready = reader.db.dicts(
+            f"SELECT {WAITING} FROM tasks WHERE agent_owner = ? AND status = 'pending' AND open_dependencies = 0"
+            " AND not_before IS NULL AND requires_approval = 0 ORDER BY priority, seq LIMIT ?",
+            role, limit,
+        )  # fmt: skip
+        oldest = reader.db.dicts(
+            f"SELECT {WAITING} FROM tasks WHERE status = 'pending' AND agent_owner = ? ORDER BY seq LIMIT ?",
+            role, limit * 4,
+        )  # fmt: skip
+        found |= {str(row["id"]): row for row in (*ready, *oldest)}
+    rows = heapq.nsmallest(limit, found.values(), key=lambda row: (_held(row), row["priority"], row["seq"]))
+    return [{**present(row), "reason": reason(reader, row)} for row in rows]
+
+
+def _held(row: dict[str, Any]) -> bool:
+    return bool(row["open_dependencies"] or row["requires_approval"] or row["not_before"])
+
+
+def reason(reader: Reader, row: dict[str, Any]) -> str:
+    """Why a pending task does not run, in words; empty where only a worker is waited for."""
+    if row["open_dependencies"]:
+        needed = reader.db.dicts(
+            "SELECT needed.status, needed.title FROM dependency JOIN tasks AS needed ON needed.id = depends_on"
+            " WHERE task = ? AND needed.status != 'done' LIMIT 2",
+            row["id"],
+        )
+        names = ", ".join(f"{one['title']} ({one['status'].replace('_', ' ')})" for one in needed)
+        return f"waits for {names}{', …' if row['open_dependencies'] > 2 else ''}"
+    if row["requires_approval"]:
+        return "waits for your approval"
+    return "is tried again later" if row["not_before"] else ""
+
+
+# ---- one task
+
+
+def attempts(reader: Reader, task: str, limit: int = 50) -> list[dict[str, Any]]:
+    """The newest attempts of a task, oldest of them first."""
+    rows = reader.db.dicts(
+        "SELECT id, number, worker, role, model, state, outcome, session_id, resumed, claimed_at, started_at,"
+        " finished_at, turns, tool_calls, cost_micros, error FROM attempts WHERE task_id = ?"
+        " ORDER BY number DESC LIMIT ?",
+        task, limit,
+    )  # fmt: skip
+    return [
+        {**row, "cost_usd": format_usd(row["cost_micros"]), "seconds": lasted(row["claimed_at"], row["finished_at"])}
+        for row in reversed(rows)
+    ]
+
+
+def lasted(begin: str | None, end: str | None) -> float | None:
+    """Seconds between two moments; None where one is missing."""
+    return None if begin is None or end is None else max(0.0, from_iso(end) - from_iso(begin))
+
+
+def turns(reader: Reader, attempt: str, limit: int = 200) -> list[dict[str, Any]]:
+    """The model requests of an attempt, in order: at, model, tokens, cost_usd, exact, source."""
+    rows = reader.db.dicts(
+        "SELECT request, at, model, source, exact, input_tokens, output_tokens, cache_read_tokens,"
+        " cache_write_5m_tokens + cache_write_1h_tokens AS cache_write_tokens, cost_micros FROM meter"
+        " WHERE attempt = ? ORDER BY request LIMIT ?",
+        attempt, limit,
+    )  # fmt: skip
+    return [{**row, "cost_usd": format_usd(row["cost_micros"]), "exact": bool(row["exact"])} for row in rows]
+
+
+def lineage(reader: Reader, root: str) -> list[dict[str, Any]]:
+    """The family of a task in the order of a tree, each row with its ``level``; at most LINEAGE rows."""
+    rows = reader.db.dicts(
+        "SELECT id, parent_task_id, depth, status, agent_owner, title, cost_micros FROM tasks"
+        " WHERE root_task_id = ? ORDER BY seq LIMIT ?",
+        root, LINEAGE,
+    )  # fmt: skip
+    known = {row["id"] for row in rows}
+    children: dict[str | None, list[dict[str, Any]]] = {}
+    for row in rows:
+        parent = row["parent_task_id"] if row["depth"] and row["parent_task_id"] in known else None
+        children.setdefault(parent, []).append(row)
+    return [{**row, "level": level, "cost_usd": format_usd(row["cost_micros"])} for row, level in _walk(children)]
+
+
+def _walk(children: dict[str | None, list[dict[str, Any]]]) -> Iterator[tuple[dict[str, Any], int]]:
+    todo = [(row, 0) for row in reversed(children.get(None, []))]
+    while todo:
+        row, level = todo.pop()
+        yield row, level
+        todo.extend((child, level + 1) for child in reversed(children.get(row["id"], [])))
+
+
+def decisions(reader: Reader, task: str, limit: int = 100) -> list[dict[str, Any]]:
+    """What its agents decided, oldest first."""
+    return reader.db.dicts("SELECT * FROM decisions WHERE task_id = ? ORDER BY id LIMIT ?", task, limit)
+
+
+# ---- the audit log
+
+
+def audit(
+    reader: Reader,
+    *,
+    action: str | None = None,
+    task: str | None = None,
+    text: str | None = None,
+    before: int | None = None,
+    limit: int = 100,
+) -> Page:
+    """Audit rows, newest first, older than the key ``before``."""
+    top = before or LAST
+    if text:
+        newest = int(reader.db.value("SELECT max(seq) FROM audit") or 0)
+        top = min(top, newest + 1)
+        where, values = ["seq < ?", "seq >= ?"], [top, top - WINDOW]
+    else:
+        where, values = ["seq < ?"], [top]
+    more: list[object] = []
+    for column, value in (("action", action), ("task_id", task)):
+        if value:
+            where.append(f"{'+' if text else ''}{column} = ?")
+            more.append(value)
+    if text:
+        where.append("instr(lower(CAST(body AS TEXT)), lower(?)) > 0")
+        more.append(text)
+    rows = reader.rows(
+        f"SELECT seq, CAST(body AS TEXT) FROM audit WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT ?",
+        *values, *more, limit + 1,
+    )  # fmt: skip
+    shown = [{"seq": seq, **json.loads(body)} for seq, body in rows[:limit]]
+    if len(rows) > limit:
+        return Page(shown, int(rows[limit - 1][0]))
+    return Page(shown, top - WINDOW if text and top - WINDOW > 1 else None)
+
+
+def actions(reader: Reader) -> list[str]:
+    """The actions that the log knows, found by leaps through the index."""
+    found: list[str] = []
+    last = ""
+    while len(found) < MOST_ROLES:
+        row = reader.db.one("SELECT action FROM audit WHERE action > ? ORDER BY action LIMIT 1", last)
+        if row is None:
+            break
+        last = str(row[0])
+        found.append(last)
+    return found

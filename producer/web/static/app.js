@@ -1,0 +1,12 @@
+// The dashboard's own code. Text reaches the page through the server's escaping or through textContent, never as HTML.
+import { watch } from "./live.js";
+import { forms } from "./forms.js";
+import { keys } from "./keys.js";
+import { theme } from "./theme.js";
+import { clocks } from "./clocks.js";
+
+theme();
+forms();
+keys();
+clocks();
+watch();
