@@ -25,8 +25,10 @@ MOST_PENDING = 10_000
 MOST_ROLES = 200
 LAST = 1 << 62
 LINEAGE = 300
-LISTED = "seq, id, agent_owner, status, title, priority, created_at, started_at, finished_at, retry_count, cost_micros"
-WAITING = f"{LISTED}, open_dependencies, not_before, requires_approval"
+LISTED = (
+    "seq, id, agent_owner, status, title, priority, created_at, started_at, finished_at, retry_count, cost_micros,"
+    " open_dependencies, not_before, requires_approval, substr(escalation_reason, 1, 300) AS escalation_reason"
+)
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,7 @@ def tasks(
     if text or status == "blocked":
         return _searched(reader, status, role, text, before, limit)
     if status is None and role is None:
-        rows = reader.db.dicts(
-            f"SELECT {WAITING} FROM tasks WHERE seq < ? ORDER BY seq DESC LIMIT ?", before, limit + 1
-        )
+        rows = reader.db.dicts(f"SELECT {LISTED} FROM tasks WHERE seq < ? ORDER BY seq DESC LIMIT ?", before, limit + 1)
     else:
         rows = _merged(reader, [status] if status else STATUSES, role, before, limit + 1)
     return _page(rows, limit)
@@ -92,7 +92,7 @@ def _merged(reader: Reader, statuses: Sequence[str], role: str | None, before: i
     """The index is by state and role: a short list of each, merged."""
     lists = [
         reader.db.dicts(
-            f"SELECT {WAITING} FROM tasks WHERE status = ? AND agent_owner = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
+            f"SELECT {LISTED} FROM tasks WHERE status = ? AND agent_owner = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
             one, owner, before, limit,
         )
         for one in statuses
@@ -118,7 +118,7 @@ def _searched(reader: Reader, status: str | None, role: str | None, text: str | 
         where.append("instr(lower(title || char(10) || description), lower(?)) > 0")
         more.append(text)
     rows = reader.db.dicts(
-        f"SELECT {WAITING} FROM tasks WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT ?", *values, *more, limit + 1
+        f"SELECT {LISTED} FROM tasks WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT ?", *values, *more, limit + 1
     )
     if len(rows) > limit:
         return _page(rows, limit)
@@ -163,12 +163,12 @@ def waiting(reader: Reader, roles: Sequence[str], limit: int = 12) -> list[dict[
     found: dict[str, dict[str, Any]] = {}
     for role in roles:
         ready = reader.db.dicts(
-            f"SELECT {WAITING} FROM tasks WHERE agent_owner = ? AND status = 'pending' AND open_dependencies = 0"
+            f"SELECT {LISTED} FROM tasks WHERE agent_owner = ? AND status = 'pending' AND open_dependencies = 0"
             " AND not_before IS NULL AND requires_approval = 0 ORDER BY priority, seq LIMIT ?",
             role, limit,
         )  # fmt: skip
         oldest = reader.db.dicts(
-            f"SELECT {WAITING} FROM tasks WHERE status = 'pending' AND agent_owner = ? ORDER BY seq LIMIT ?",
+            f"SELECT {LISTED} FROM tasks WHERE status = 'pending' AND agent_owner = ? ORDER BY seq LIMIT ?",
             role, limit * 4,
         )  # fmt: skip
         found |= {str(row["id"]): row for row in (*ready, *oldest)}

@@ -88,8 +88,8 @@ def marks(reader: Reader, since: float) -> list[dict[str, Any]]:
     for action, kind in MARKS.items():
         rows = reader.rows(
             "SELECT json_extract(CAST(body AS TEXT), '$.at'),"
-            " coalesce(json_extract(CAST(body AS TEXT), '$.detail.role'), json_extract(CAST(body AS TEXT), '$.actor')), coalesce(json_extract(CAST(body AS TEXT),"
-            " '$.detail.reason'), '') FROM audit WHERE action = ?"
+            " coalesce(json_extract(CAST(body AS TEXT), '$.detail.role'), json_extract(CAST(body AS TEXT), '$.actor')),"
+            " coalesce(json_extract(CAST(body AS TEXT), '$.detail.reason'), '') FROM audit WHERE action = ?"
             " ORDER BY seq DESC LIMIT ?",
             action, MOST_MARKS,
         )  # fmt: skip

@@ -34,7 +34,7 @@ _STATUS: tuple[tuple[type[ProducerError], int], ...] = (
     (KillSwitchArmed, 409), (LimitReached, 409),
     (InvalidTask, 400), (UsageError, 400), (WireError, 400),
 )  # fmt: skip
-_FIELD = re.compile(r"(?:task \d+: )?([a-z_]{1,40}): (.*)", re.DOTALL)
+_FIELD = re.compile(r"(?:task \d+: )?([a-z_]{1,40}): .*|the (title|payload) has .*", re.DOTALL)
 
 
 class BadRequest(Exception):
@@ -61,5 +61,5 @@ def of_error(error: ProducerError) -> tuple[int, str, str | None]:
     """Status, text and field of an error of ours."""
     status = next((number for cls, number in _STATUS if isinstance(error, cls)), 409)
     text = str(error)
-    named = _FIELD.fullmatch(text) if isinstance(error, InvalidTask) else None
-    return status, text, named.group(1) if named else None
+    named = _FIELD.fullmatch(text) if isinstance(error, (InvalidTask, LimitReached)) else None
+    return (400, text, named[1] or named[2]) if named else (status, text, None)

@@ -49,6 +49,7 @@ def build(desk: Desk, sessions: Sessions, hosts: Collection[str], origins: Colle
         ],
         exception_handlers={BadRequest: _bad, ProducerError: _failed, HTTPException: _http, Exception: _unforeseen},
     )  # fmt: skip
+    app.router.redirect_slashes = False
     app.state.desk, app.state.sessions, app.state.hub = desk, sessions, hub
     return app
 

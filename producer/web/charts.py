@@ -14,7 +14,7 @@ from producer.web.desk import Desk
 
 HOUR = 3600.0
 STEPS = 48
-MARGIN = 20.0
+MARGIN = 0.02
 CAUSE = 80
 CAUSES = 12
 
@@ -126,7 +126,7 @@ def flow(desk: Desk, hours: int, clock: Callable[[], float] = time.time) -> dict
         runs = charts.attempts(reader, since)
         marks = charts.marks(reader, since)
     if began := [row["at"] for row in (*tasks.rows, *runs.rows, *marks)]:
-        since = max(since, min(began) - MARGIN)  # a night that began late fills the picture
+        since = max(since, min(began) - MARGIN * (now - min(began)) - 1)  # a night that began late fills the picture
     return {
         "hours": hours,
         "since": since,

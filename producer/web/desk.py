@@ -39,6 +39,7 @@ class Desk:
         self._known: tuple[int, float, dict[str, Any]] | None = None
         self._silent_until = 0.0
         self._happened = 0
+        self.doing: dict[str, str] = {}  # by attempt: what it was last heard to do, in words
 
     @property
     def config(self) -> ProducerConfig:

@@ -18,7 +18,7 @@ ROLE_GAP = 24.0
 MOST_LANES = 12
 NARROWEST = 2.5
 TICKS = 8
-STEPS = (60, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
+STEPS = (15, 30, 60, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
 
 
 def timeline(flow: dict[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,8 @@ HEADERS = {
 }
 _ENTERED = (
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="0; url=/">'
-    '<link rel="icon" href="/static/icon.svg"><title>Dashboard</title></head><body><p><a href="/">Open the dashboard</a></p></body></html>'
+    '<link rel="icon" href="/static/icon.svg"><title>Dashboard</title></head>'
+    '<body><p><a href="/">Open the dashboard</a></p></body></html>'
 )
 _CLOSED = (
     '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Dashboard: not signed in</title></head>'

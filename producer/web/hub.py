@@ -32,6 +32,7 @@ LOOK = 0.5
 LONGEST_TEXT = 8_000
 LONGEST_WORDS = 300
 QUIET = frozenset({"progress.text", "progress.tool_call", "progress.tool_result", "progress.usage", "progress.note"})
+DOING = frozenset({"progress.text", "progress.tool_call", "progress.retry"})
 Entry = dict[str, Any]
 
 
@@ -104,11 +105,17 @@ class Hub:
         if event.kind == "config_reloaded":
             self._desk.reload()
         self._desk.stale()
+        said = words(event, LONGEST_WORDS)
+        if event.attempt and event.kind in DOING:
+            self._desk.doing.pop(event.attempt, None)
+            self._desk.doing[event.attempt] = said
+            for oldest in list(self._desk.doing)[:-KEPT]:
+                del self._desk.doing[oldest]
         text = str(event.data.get("text") or event.data.get("summary") or "")[:LONGEST_TEXT]
         self._tell(
             self._entry(
                 event.kind, at=event.at, role=event.role, task=event.task, attempt=event.attempt,
-                words=words(event, LONGEST_WORDS), text=text,
+                words=said, text=text,
             )
         )  # fmt: skip
 

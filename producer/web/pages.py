@@ -34,6 +34,7 @@ def now(request: Request) -> Response:
     return show.page(
         request, "now.html", status=status, counts=counts, waiting=waiting, escalated=escalated, feed=feed,
         headline=headline(status, counts), bars=_bars(status["budget"]),
+        doing=desk.doing,
     )  # fmt: skip
 
 

@@ -109,7 +109,7 @@ def clock(at: str | float | None) -> str:
 
 def hour(at: float) -> str:
     """A moment as the label of an axis."""
-    return datetime.fromtimestamp(at).strftime("%H:%M")
+    return datetime.fromtimestamp(at).strftime("%H:%M:%S" if at % 60 else "%H:%M")
 
 
 def day(text: str) -> str:
