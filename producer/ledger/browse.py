@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from producer.core.money import format_usd
 from producer.ids import from_iso
+from producer.ledger.database import placeholders
 from producer.ledger.views import Reader
 
 STATUSES = ("pending", "in_progress", "done", "failed", "escalated", "killed")
-WINDOW = 20_000
+WINDOW = 10_000
 MOST_COUNTED = 100_000
 MOST_PENDING = 10_000
 MOST_ROLES = 200
@@ -123,6 +124,12 @@ def _searched(reader: Reader, status: str | None, role: str | None, text: str | 
     if len(rows) > limit:
         return _page(rows, limit)
     return Page([present(row) for row in rows], top - WINDOW if top - WINDOW > 1 else None)
+
+
+def titles(reader: Reader, idents: Collection[str]) -> dict[str, str]:
+    """Titles by id; ids that are unknown are left out."""
+    names = list(idents)
+    return dict(reader.rows(f"SELECT id, title FROM tasks WHERE id IN ({placeholders(names)})", *names))
 
 
 def _page(rows: list[dict[str, Any]], limit: int) -> Page:

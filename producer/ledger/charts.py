@@ -16,8 +16,8 @@ from producer.ids import from_iso, iso
 from producer.ledger.views import Reader
 
 MOST_REQUESTS = 20_000
-MOST_TASKS = 5_000
-MOST_ATTEMPTS = 1_500
+MOST_TASKS = 2_000
+MOST_ATTEMPTS = 600
 MOST_MARKS = 60
 MARKS = {
     "kill_switch_armed": "kill", "kill_switch_armed_by_producer": "kill", "kill_switch_observed": "kill",
@@ -43,14 +43,17 @@ def first_id(at: float) -> str:
 
 
 def requests(reader: Reader, since: float) -> Slice:
-    """Model requests: at (seconds), role, model, cost, tokens in and out, exact."""
+    """Model requests, summed by hour, role and model: hour (YYYY-MM-DDTHH), role, model, requests, cost, tokens_in,
+    tokens_out, bounds (how many of the costs are upper bounds)."""
     rows = reader.db.dicts(
-        "SELECT at, role, model, cost_micros AS cost, input_tokens + cache_read_tokens + cache_write_5m_tokens"
-        " + cache_write_1h_tokens AS tokens_in, output_tokens AS tokens_out, exact FROM meter"
-        " WHERE request >= ? ORDER BY request DESC LIMIT ?",
+        "SELECT substr(at, 1, 13) AS hour, role, model, count(*) AS requests, sum(cost_micros) AS cost,"
+        " sum(input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens) AS tokens_in,"
+        " sum(output_tokens) AS tokens_out, sum(exact = 0) AS bounds, min(at) AS first FROM"
+        " (SELECT * FROM meter WHERE request >= ? ORDER BY request DESC LIMIT ?) GROUP BY 1, 2, 3",
         first_id(since), MOST_REQUESTS,
     )  # fmt: skip
-    return _slice(rows, since, "at", MOST_REQUESTS)
+    full = sum(row["requests"] for row in rows) == MOST_REQUESTS
+    return Slice(rows, min(from_iso(row["first"]) for row in rows) if full else since)
 
 
 def finished(reader: Reader, since: float) -> Slice:

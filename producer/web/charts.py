@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from producer.core.money import format_usd, parse_usd
-from producer.ids import iso, utc_date
+from producer.ids import from_iso, iso, utc_date
 from producer.ledger import charts
 from producer.web.desk import Desk
 
@@ -25,6 +25,7 @@ def money(desk: Desk, hours: int, clock: Callable[[], float] = time.time) -> dic
     budget = desk.status()["budget"]
     with desk.reader() as reader:
         found = charts.requests(reader, now - hours * HOUR)
+        latest = charts.requests(reader, now - HOUR)
         tasks = charts.finished(reader, now - hours * HOUR)
         days = reader.spending_days()
         holds = charts.holds(reader)
@@ -36,7 +37,7 @@ def money(desk: Desk, hours: int, clock: Callable[[], float] = time.time) -> dic
         "by_hour": _by_hour(found.rows, now, hours),
         "by_role": _sums(found.rows, "role"),
         "by_model": _sums(found.rows, "model"),
-        "forecast": _forecasts(budget, found.rows, now),
+        "forecast": _forecasts(budget, latest.rows, now),
         "holds": [{**hold, "amount_usd": format_usd(hold.pop("amount"))} for hold in holds],
         "drift": _drift(tasks.rows),
         "days": days,
@@ -48,7 +49,7 @@ def _by_hour(rows: Iterable[dict[str, Any]], now: float, hours: int) -> list[dic
     last = int(now // HOUR)
     sums: dict[int, dict[str, int]] = {hour: {} for hour in range(last - hours + 1, last + 1)}
     for row in rows:
-        hour = sums.get(int(row["at"] // HOUR))
+        hour = sums.get(int(from_iso(f"{row['hour']}:00:00Z") // HOUR))
         if hour is not None:
             hour[row["role"]] = hour.get(row["role"], 0) + row["cost"]
     return [
@@ -63,11 +64,9 @@ def _sums(rows: Iterable[dict[str, Any]], name: str) -> list[dict[str, Any]]:
     sums: dict[str, dict[str, int]] = defaultdict(lambda: {"requests": 0, "in": 0, "out": 0, "cost": 0, "bounds": 0})
     for row in rows:
         one = sums[row[name]]
-        one["requests"] += 1
-        one["in"] += row["tokens_in"]
-        one["out"] += row["tokens_out"]
-        one["cost"] += row["cost"]
-        one["bounds"] += not row["exact"]
+        for total, part in (("requests", "requests"), ("in", "tokens_in"), ("out", "tokens_out"), ("cost", "cost")):
+            one[total] += row[part]
+        one["bounds"] += row["bounds"]
     ordered = sorted(sums.items(), key=lambda item: -item[1]["cost"])
     return [
         {name: key, "requests": one["requests"], "tokens_in": one["in"], "tokens_out": one["out"],
@@ -77,11 +76,10 @@ def _sums(rows: Iterable[dict[str, Any]], name: str) -> list[dict[str, Any]]:
 
 
 def _forecasts(budget: dict[str, Any], rows: Sequence[dict[str, Any]], now: float) -> dict[str, Any]:
-    """For the project and every role: what an hour costs at the rate of the last, and when the cap would be met."""
-    recent = [row for row in rows if row["at"] > now - HOUR]
-    found = {"project": _forecast(budget["project"], sum(row["cost"] for row in recent), now)}
+    """For the project and every role, from the last hour's requests: when the cap would be met at that rate."""
+    found = {"project": _forecast(budget["project"], sum(row["cost"] for row in rows), now)}
     for role, figures in budget["roles"].items():
-        found[role] = _forecast(figures, sum(row["cost"] for row in recent if row["role"] == role), now)
+        found[role] = _forecast(figures, sum(row["cost"] for row in rows if row["role"] == role), now)
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from producer.cli import transcript
 from producer.cli.wording import of_audit, words
-from producer.errors import ProducerError, UnknownTask
+from producer.errors import UnknownTask
 from producer.ids import from_iso, utc_iso_now
 from producer.ledger import Reader, browse
 from producer.ledger.audit import Head
@@ -119,21 +119,11 @@ def feed(reader: Reader, limit: int = FEED) -> list[dict[str, Any]]:
 
 def described(reader: Reader, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Audit rows with ``words`` and their task's ``title``."""
-    known: dict[str, str] = {}
-    found = []
-    for row in rows:
-        ident = row.get("task")
-        if ident and ident not in known:
-            known[ident] = _title(reader, ident)
-        found.append({**row, "words": words(of_audit(row), 240), "title": known.get(ident or "", "")})
-    return found
-
-
-def _title(reader: Reader, ident: str) -> str:
-    try:
-        return str(reader.task(ident)["title"])
-    except ProducerError:
-        return ident
+    known = browse.titles(reader, {row["task"] for row in rows if row.get("task")})
+    return [
+        {**row, "words": words(of_audit(row), 240), "title": known.get(row.get("task") or "", row.get("task") or "")}
+        for row in rows
+    ]
 
 
 # ---- the log
