@@ -21,8 +21,8 @@ from producer.ledger.views import Reader
 
 STATUSES = ("pending", "in_progress", "done", "failed", "escalated", "killed")
 WINDOW = 10_000
-MOST_COUNTED = 100_000
-MOST_PENDING = 10_000
+MOST_COUNTED = 10_000
+MOST_PENDING = 2_000
 MOST_ROLES = 200
 LAST = 1 << 62
 LINEAGE = 300

@@ -19,6 +19,7 @@ WIDTH = 1000.0
 LANE = 15.0
 GAP = 4.0
 ROLE_GAP = 24.0
+MARKS = 14.0
 MOST_LANES = 12
 NARROWEST = 2.5
 TICKS = 8
@@ -37,7 +38,7 @@ def timeline(flow: dict[str, Any]) -> dict[str, Any]:
 
     roles: list[dict[str, Any]] = []
     bars: list[dict[str, Any]] = []
-    top = ROLE_GAP
+    top = MARKS + ROLE_GAP
     for role in sorted({row["role"] for row in flow["attempts"]}):
         free: list[float] = []
         for row in (row for row in flow["attempts"] if row["role"] == role):

@@ -5,6 +5,7 @@ import { keys } from "./keys.js";
 import { theme } from "./theme.js";
 import { clocks } from "./clocks.js";
 
+for (const chart of document.querySelectorAll(".chart")) chart.scrollLeft = chart.scrollWidth; // the latest first
 theme();
 forms();
 keys();
