@@ -15,7 +15,7 @@ from ulid import ULID
 from producer.ids import from_iso, iso
 from producer.ledger.views import Reader
 
-MOST_REQUESTS = 20_000
+MOST_REQUESTS = 10_000
 MOST_TASKS = 2_000
 MOST_ATTEMPTS = 600
 MOST_MARKS = 60

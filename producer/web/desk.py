@@ -55,6 +55,10 @@ class Desk:
         except ConfigError:
             return
 
+    def near(self, text: str) -> str:
+        """Text with the paths in it that lie in the project written from its root."""
+        return text.replace(f"{self.config.project_root}/", "")
+
     def reader(self) -> Reader:
         """The ledger for reading. Raises LedgerUnusable."""
         return self.app.reader()

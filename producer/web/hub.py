@@ -105,7 +105,7 @@ class Hub:
         if event.kind == "config_reloaded":
             self._desk.reload()
         self._desk.stale()
-        said = words(event, LONGEST_WORDS)
+        said = self._desk.near(words(event, LONGEST_WORDS))
         if event.attempt and event.kind in DOING:
             self._desk.doing.pop(event.attempt, None)
             self._desk.doing[event.attempt] = said

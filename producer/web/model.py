@@ -102,7 +102,7 @@ def said(desk: Desk, ident: str, attempts: list[dict[str, Any]]) -> list[dict[st
                     {
                         "at": event.at, "kind": event.kind.removeprefix("progress."), "name": data.get("name", ""),
                         "text": data.get("text") or data.get("summary") or "", "input": data.get("input"),
-                        "ok": data.get("ok", True), "words": words(event, 160),
+                        "ok": data.get("ok", True), "words": desk.near(words(event, 400)),
                     }
                 )  # fmt: skip
         except OSError:
@@ -110,18 +110,22 @@ def said(desk: Desk, ident: str, attempts: list[dict[str, Any]]) -> list[dict[st
     return sorted(found, key=lambda item: float(item["at"]))[-TRANSCRIPT_EVENTS:]
 
 
-def feed(reader: Reader, limit: int = FEED) -> list[dict[str, Any]]:
+def feed(desk: Desk, reader: Reader, limit: int = FEED) -> list[dict[str, Any]]:
     """The last events of the audit log in words, newest first; costs of nothing and tool calls' plain rows left out."""
     rows = browse.audit(reader, limit=limit * 3).rows
     shown = [row for row in rows if row["action"] != "cost" or row.get("cost_micros")]
-    return described(reader, shown[:limit])
+    return described(desk, reader, shown[:limit])
 
 
-def described(reader: Reader, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def described(desk: Desk, reader: Reader, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Audit rows with ``words`` and their task's ``title``."""
     known = browse.titles(reader, {row["task"] for row in rows if row.get("task")})
     return [
-        {**row, "words": words(of_audit(row), 240), "title": known.get(row.get("task") or "", row.get("task") or "")}
+        {
+            **row,
+            "words": desk.near(words(of_audit(row), 240)),
+            "title": known.get(row.get("task") or "", row.get("task") or ""),
+        }
         for row in rows
     ]
 

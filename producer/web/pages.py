@@ -30,7 +30,7 @@ def now(request: Request) -> Response:
         counts = browse.counts(reader)
         waiting = browse.waiting(reader, roles)
         escalated = browse.tasks(reader, status="escalated", limit=NEEDS_YOU).rows
-        feed = model.feed(reader)
+        feed = model.feed(desk, reader)
     return show.page(
         request, "now.html", status=status, counts=counts, waiting=waiting, escalated=escalated, feed=feed,
         headline=headline(status, counts), bars=_bars(status["budget"]),
@@ -97,11 +97,11 @@ def task(request: Request) -> Response:
     found = model.task(desk, ident)
     said = model.said(desk, ident, found["task"]["attempts"])
     with desk.reader() as reader:
-        audit = model.described(reader, found["audit"])
+        audit = model.described(desk, reader, found["audit"])
         why = browse.reason(reader, found["task"]) if found["task"]["status"] == "pending" else ""
     return show.page(
         request, "task.html", task=found["task"], audit=audit, escalation=found["escalation_file"], said=said, why=why,
-        files=touched(said), roles=sorted(desk.config.roles),
+        files=[{**file, "path": desk.near(file["path"])} for file in touched(said)], roles=sorted(desk.config.roles),
     )  # fmt: skip
 
 
@@ -138,7 +138,7 @@ def audit(request: Request) -> Response:
     desk = desk_of(request)
     page = api.logged(request)
     with desk.reader() as reader:
-        rows = model.described(reader, page.rows)
+        rows = model.described(desk, reader, page.rows)
         chain, actions = model.chain(desk, reader), browse.actions(reader)
     return show.page(request, "audit.html", rows=rows, chain=chain, actions=actions, more=_more(request, page.next))
 
