@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from producer.core.money import format_usd
-from producer.ids import from_iso
 from producer.ledger.database import placeholders
 from producer.ledger.views import Reader
 
@@ -25,7 +24,6 @@ MOST_COUNTED = 10_000
 MOST_PENDING = 2_000
 MOST_ROLES = 200
 LAST = 1 << 62
-LINEAGE = 300
 LISTED = (
     "seq, id, agent_owner, status, title, priority, created_at, started_at, finished_at, retry_count, cost_micros,"
     " open_dependencies, not_before, requires_approval, substr(escalation_reason, 1, 300) AS escalation_reason"
@@ -202,67 +200,6 @@ def reason(reader: Reader, row: dict[str, Any]) -> str:
     return "is tried again later" if row["not_before"] else ""
 
 
-# ---- one task
-
-
-def attempts(reader: Reader, task: str, limit: int = 50) -> list[dict[str, Any]]:
-    """The newest attempts of a task, oldest of them first."""
-    rows = reader.db.dicts(
-        "SELECT id, number, worker, role, model, state, outcome, session_id, resumed, claimed_at, started_at,"
-        " finished_at, turns, tool_calls, cost_micros, error FROM attempts WHERE task_id = ?"
-        " ORDER BY number DESC LIMIT ?",
-        task, limit,
-    )  # fmt: skip
-    return [
-        {**row, "cost_usd": format_usd(row["cost_micros"]), "seconds": lasted(row["claimed_at"], row["finished_at"])}
-        for row in reversed(rows)
-    ]
-
-
-def lasted(begin: str | None, end: str | None) -> float | None:
-    """Seconds between two moments; None where one is missing."""
-    return None if begin is None or end is None else max(0.0, from_iso(end) - from_iso(begin))
-
-
-def turns(reader: Reader, attempt: str, limit: int = 200) -> list[dict[str, Any]]:
-    """The model requests of an attempt, in order: at, model, tokens, cost_usd, exact, source."""
-    rows = reader.db.dicts(
-        "SELECT request, at, model, source, exact, input_tokens, output_tokens, cache_read_tokens,"
-        " cache_write_5m_tokens + cache_write_1h_tokens AS cache_write_tokens, cost_micros FROM meter"
-        " WHERE attempt = ? ORDER BY request LIMIT ?",
-        attempt, limit,
-    )  # fmt: skip
-    return [{**row, "cost_usd": format_usd(row["cost_micros"]), "exact": bool(row["exact"])} for row in rows]
-
-
-def lineage(reader: Reader, root: str) -> list[dict[str, Any]]:
-    """The family of a task in the order of a tree, each row with its ``level``; at most LINEAGE rows."""
-    rows = reader.db.dicts(
-        "SELECT id, parent_task_id, depth, status, agent_owner, title, cost_micros FROM tasks"
-        " WHERE root_task_id = ? ORDER BY seq LIMIT ?",
-        root, LINEAGE,
-    )  # fmt: skip
-    known = {row["id"] for row in rows}
-    children: dict[str | None, list[dict[str, Any]]] = {}
-    for row in rows:
-        parent = row["parent_task_id"] if row["depth"] and row["parent_task_id"] in known else None
-        children.setdefault(parent, []).append(row)
-    return [{**row, "level": level, "cost_usd": format_usd(row["cost_micros"])} for row, level in _walk(children)]
-
-
-def _walk(children: dict[str | None, list[dict[str, Any]]]) -> Iterator[tuple[dict[str, Any], int]]:
-    todo = [(row, 0) for row in reversed(children.get(None, []))]
-    while todo:
-        row, level = todo.pop()
-        yield row, level
-        todo.extend((child, level + 1) for child in reversed(children.get(row["id"], [])))
-
-
-def decisions(reader: Reader, task: str, limit: int = 100) -> list[dict[str, Any]]:
-    """What its agents decided, oldest first."""
-    return reader.db.dicts("SELECT * FROM decisions WHERE task_id = ? ORDER BY id LIMIT ?", task, limit)
-
-
 # ---- the audit log
 
 
@@ -295,10 +232,20 @@ def audit(
         f"SELECT seq, CAST(body AS TEXT) FROM audit WHERE {' AND '.join(where)} ORDER BY seq DESC LIMIT ?",
         *values, *more, limit + 1,
     )  # fmt: skip
-    shown = [{"seq": seq, **json.loads(body)} for seq, body in rows[:limit]]
+    shown = [{"seq": seq, **_parsed(body)} for seq, body in rows[:limit]]
     if len(rows) > limit:
         return Page(shown, int(rows[limit - 1][0]))
     return Page(shown, top - WINDOW if text and top - WINDOW > 1 else None)
+
+
+def _parsed(body: str) -> dict[str, Any]:
+    """A row's body; one that was tampered with until it is no row any more is shown as that."""
+    broken = {"action": "unreadable", "actor": "?", "at": "1970-01-01T00:00:00Z", "detail": {"body": body[:500]}}
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return broken
+    return found if isinstance(found, dict) and broken.keys() <= found.keys() else broken
 
 
 def actions(reader: Reader) -> list[str]:

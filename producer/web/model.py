@@ -11,7 +11,7 @@ from producer.cli import transcript
 from producer.cli.wording import of_audit, words
 from producer.errors import UnknownTask
 from producer.ids import from_iso, utc_iso_now
-from producer.ledger import Reader, browse
+from producer.ledger import Reader, browse, history
 from producer.ledger.audit import Head
 from producer.ledger.checks import may_be_id as may_be_id
 from producer.ledger.export import head as newest_head
@@ -59,11 +59,11 @@ def task(desk: Desk, ident: str) -> dict[str, Any]:
         raise UnknownTask(ident)
     with desk.reader() as reader:
         found = reader.task(ident)
-        found["attempts"] = browse.attempts(reader, ident)
+        found["attempts"] = history.attempts(reader, ident)
         found["blocked_by"] = reader.blocked_by(ident) if found["open_dependencies"] else []
-        found["lineage"] = browse.lineage(reader, found["root_task_id"])
-        found["decisions"] = browse.decisions(reader, ident)
-        found["turns"] = {row["id"]: browse.turns(reader, row["id"]) for row in found["attempts"]}
+        found["lineage"] = history.lineage(reader, found["root_task_id"])
+        found["decisions"] = history.decisions(reader, ident)
+        found["turns"] = {row["id"]: history.turns(reader, row["id"]) for row in found["attempts"]}
         audit = browse.audit(reader, task=ident).rows
     return {"task": found, "audit": audit, "escalation_file": escalation(desk, ident)}
 

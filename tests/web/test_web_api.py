@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
+import apsw
 import jsonschema
 import pytest
 from driving import Project, Supervisor
@@ -94,6 +96,18 @@ def test_the_audit_log_by_pages_and_filters(web: Web) -> None:
     assert [row["task"] for row in web.get("/api/audit?action=escalation").json()["audit"]] == ["ask"]
     assert {row["task"] for row in web.get("/api/audit?task=unwanted").json()["audit"]} == {"unwanted"}
     assert [row["task"] for row in web.get("/api/audit?text=changed%20my").json()["audit"]] == ["unwanted"]
+
+
+def test_a_row_that_was_tampered_with_is_shown_as_unreadable(web: Web) -> None:
+    with closing(apsw.Connection(str(web.project.state / "ledger.db"))) as ledger:
+        ledger.execute("DROP TRIGGER audit_is_never_updated")
+        ledger.execute(
+            "UPDATE audit SET body = CAST('{\"nothing\": 1}' AS BLOB) WHERE seq = (SELECT max(seq) FROM audit)"
+        )
+    for path in ("/api/audit", "/api/state"):
+        assert "unreadable" in web.get(path).text
+    for path in ("/", "/audit"):
+        assert web.get(path).status_code == 200 and "unreadable" in web.get(path).text
 
 
 def test_money_and_flow(web: Web) -> None:
