@@ -25,7 +25,7 @@ from producer.wire.sockets import Control
 
 ANSWER_SECONDS = 1.0
 WRITE_SECONDS = 15.0
-FRESH_SECONDS = 1.0
+FRESH_SECONDS = 0.25
 PAUSE = 3.0
 
 

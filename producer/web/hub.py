@@ -4,7 +4,9 @@
    was away for a moment goes on where it stopped (Last-Event-ID).
 2. Every stream has a queue of QUEUED entries. One that does not take them in time loses them and is told `reset`: it
    then looks at the page anew. Nobody waits for a slow browser.
-3. What no event tells (a supervisor that came or went, a changed switch file, workers that became ready) is looked at
+3. Without an open page nobody listens, so that a dashboard that is left running costs the supervisor nothing. What is
+   missed until the listener of a first page is there, a `changed` makes good.
+4. What no event tells (a supervisor that came or went, a changed switch file, workers that became ready) is looked at
    every LOOK seconds here, in this process, and told as `changed`.
 """
 
@@ -13,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -29,6 +30,8 @@ KEPT = 500
 QUEUED = 200
 MOST_STREAMS = 8
 LOOK = 0.5
+LINGER = 20.0  # seconds for which the listener outlives the last page: one page leads to another
+SETTLE = 0.3  # seconds until a new listener hears everything
 LONGEST_TEXT = 8_000
 LONGEST_WORDS = 300
 QUIET = frozenset({"progress.text", "progress.tool_call", "progress.tool_result", "progress.usage", "progress.note"})
@@ -66,7 +69,8 @@ class Hub:
         self._kept: deque[Entry] = deque(maxlen=KEPT)
         self._streams: set[Stream] = set()
         self._events: AsyncEvents | None = None
-        self._connect: Callable[..., AsyncEvents] = AsyncEvents
+        self._woken = asyncio.Event()
+        self._looked_at = 0.0
 
     # ---- streams
 
@@ -80,6 +84,7 @@ class Hub:
             if stream.wants(entry):
                 stream.put(entry)
         self._streams.add(stream)
+        self._woken.set()
         return stream
 
     def now(self) -> str:
@@ -141,13 +146,13 @@ class Hub:
                 now = await run_in_threadpool(self._look)
                 if before and now[0] != before[0]:
                     self._hang_up()  # another supervisor may have other keys
-                if now[0]:
-                    self._listen()
+                self._attend(bool(now[0]))
                 if before and now != before:
-                    self._desk.stale()
-                    self._tell(self._entry("changed"))
+                    self._catch_up()
                 before = now
-                await asyncio.sleep(LOOK)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._woken.wait(), LOOK)
+                self._woken.clear()
         finally:
             self._hang_up()
 
@@ -162,10 +167,21 @@ class Hub:
                 ]
         return (*outside, workers)
 
-    def _listen(self) -> None:
-        if self._events is None:
+    def _attend(self, supervised: bool) -> None:
+        """Listen while somebody looks and there is somebody to listen to."""
+        now = asyncio.get_running_loop().time()
+        if self._streams:
+            self._looked_at = now
+        if now - self._looked_at > LINGER:
+            self._hang_up()
+        elif self._streams and supervised and self._events is None:
             with suppress(WireError):
-                self._events = self._connect(self._desk.app.places, self.hear)
+                self._events = AsyncEvents(self._desk.app.places, self.hear)
+                asyncio.get_running_loop().call_later(SETTLE, self._catch_up)
+
+    def _catch_up(self) -> None:
+        self._desk.stale()
+        self._tell(self._entry("changed"))
 
     def _hang_up(self) -> None:
         if self._events is not None:

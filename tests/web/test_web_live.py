@@ -159,6 +159,47 @@ def entered(link: str) -> Iterator[httpx.Client]:
         yield client
 
 
+def until_changed(lines: Iterator[str]) -> str:
+    """Wait until the dashboard's listener is there; the id of what it said then."""
+    last = ""
+    for line in lines:
+        last = line if line.startswith("id: ") else last
+        if line.startswith("data: ") and json.loads(line[6:]).get("kind") == "changed":
+            return last
+    raise AssertionError("the stream ended")
+
+
+def test_without_a_page_nobody_listens(
+    filled: Project, supervise: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervise().ready()
+    monkeypatch.setattr("producer.web.hub.LINGER", 0.2)
+    web = Web(filled)
+
+    async def go() -> list[bool]:
+        hub = Hub(web.desk)
+        running = asyncio.create_task(hub.run())
+        listens = []
+        try:
+            for streams, expected in ((0, False), (1, True), (0, False), (1, True)):
+                if streams:
+                    stream = opened(hub)
+                elif listens:
+                    hub.shut(stream)
+                for _ in range(400):
+                    await asyncio.sleep(0.05)
+                    if (hub._events is not None) is expected:
+                        break
+                listens.append(hub._events is not None)
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+        return listens
+
+    assert asyncio.run(go()) == [False, True, False, True]
+
+
 def test_a_stream_of_the_real_process(filled: Project, supervise: Callable[..., Supervisor]) -> None:
     supervise().ready()
     with served(filled) as link, entered(link) as client:
@@ -166,7 +207,7 @@ def test_a_stream_of_the_real_process(filled: Project, supervise: Callable[..., 
             assert stream.headers["content-type"].startswith("text/event-stream")
             assert "default-src 'none'" in stream.headers["content-security-policy"]
             lines = stream.iter_lines()
-            first = next(line for line in lines if line.startswith("id: "))
+            first = until_changed(lines)
             for _ in range(2):
                 task = client.post("/api/tasks", json={"agent_owner": "code", "title": "Now", "description": "d"})
                 assert task.status_code == 201
