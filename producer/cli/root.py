@@ -29,6 +29,7 @@ COMMANDS = {
     "logs": "logs:logs",
     "budget": "budget:budget",
     "report": "report:report",
+    "ui": "ui:ui",
     "audit": "audit:audit",
     "migrate": "migrate:migrate",
     "pricing": "pricing:pricing",

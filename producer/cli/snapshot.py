@@ -38,8 +38,8 @@ def snapshot(app: App, seconds: float = 5.0) -> dict[str, Any]:
         return from_ledger(app, reader, holder)
 
 
-def from_ledger(app: App, reader: Reader, holder: Holder | None = None) -> dict[str, Any]:
-    """The state as the ledger and the switch file tell it."""
+def from_ledger(app: App, reader: Reader, holder: Holder | None = None, *, brief: bool = False) -> dict[str, Any]:
+    """The state as the ledger and the switch file tell it; ``brief``: without queue and events."""
     switch = killswitch.read(app.config.kill_switch)
     return {
         "project": app.config.project_name,
@@ -56,10 +56,9 @@ def from_ledger(app: App, reader: Reader, holder: Holder | None = None) -> dict[
             "since": iso(switch.since) if switch.since is not None else None,
         },
         "roles": _roles(app, reader),
-        "queue": reader.counts(),
         "budget": money(app, reader),
         "schedule": upcoming(app.config, Marks(reader.db, PREFIX).all(), time.time()),
-        "events": reader.audit_tail(EVENTS),
+        **({} if brief else {"queue": reader.counts(), "events": reader.audit_tail(EVENTS)}),
     }
 
 

@@ -21,10 +21,11 @@ def find(config_dir: Path, session: str) -> Path | None:
     return next(iter(sorted(config_dir.glob(f"projects/*/{session}.jsonl"))), None)
 
 
-def events(path: Path, role: str, task: str) -> Iterator[Event]:
-    """The transcript as events of the kinds prompt and progress.*, oldest first."""
+def events(path: Path, role: str, task: str, begin: int = 0) -> Iterator[Event]:
+    """The transcript as events of the kinds prompt and progress.*, oldest first; from the byte ``begin`` on."""
     names: dict[str, str] = {}
     with path.open("rb") as file:
+        file.seek(begin)
         while raw := file.readline(_LONGEST_LINE):
             row = _parse(raw)
             at = _at(row)

@@ -36,12 +36,12 @@ class Control:
     def __init__(self, kernel: Kernel, workers: Workers, dispatch: Dispatch, runs: Runs, brake: Brake) -> None:
         self._kernel, self._workers, self._runs, self._brake = kernel, workers, runs, brake
         self._dispatch = dispatch
-        self.status: Callable[[], dict[str, Any]] = dict
+        self.status: Callable[[bool], dict[str, Any]] = lambda brief: {}
         self.leave: Callable[[str], None] = lambda how: None
         self.report: Callable[[bytes, str, JsonObject, str], None] = lambda address, call, arguments, actor: None
         self._reader = Reader(kernel.places.ledger)
         self._operations: dict[str, Callable[[JsonObject, str], Any]] = {
-            "status": lambda arguments, actor: self.status(),
+            "status": lambda arguments, actor: self.status(bool(arguments.get("brief"))),
             "resume": self._resume,
             "scale": self._scale,
             "drain": self._drain,

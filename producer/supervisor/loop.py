@@ -364,10 +364,9 @@ class Loop:
             end(Family(os.getpid(), entries, spare=known | ours), limit=2.0)
             _collect_orphans(known | ours)
 
-    def _status(self) -> dict[str, Any]:
-        return status(
-            self._kernel, self._workers, self._runs, self._gateway, self._brake.state, self._auth, self._reader
-        )
+    def _status(self, brief: bool) -> dict[str, Any]:
+        reader = None if brief else self._reader
+        return status(self._kernel, self._workers, self._runs, self._gateway, self._brake.state, self._auth, reader)
 
 
 def _collect_orphans(known: frozenset[int]) -> None:

@@ -22,7 +22,11 @@ from producer.version import __version__
 def status(
     kernel: Kernel, workers: Workers, runs: Runs, gateway: Gateway, switch: SwitchState, auth: Auth, reader: Any
 ) -> dict[str, Any]:
-    """The object of `status --json`; its shape is docs/status.schema.json."""
+    """The object of `status --json`; its shape is docs/status.schema.json.
+
+    With no ``reader`` it is brief: without queue and events, which anybody can read from the ledger, and which in a
+    large one take the loop's time.
+    """
     import os
 
     standing = kernel.store.roles.all()
@@ -39,13 +43,12 @@ def status(
             role: _role(standing.get(role), standing.get(PROJECT), workers.of_role(role), runs, now)
             for role in kernel.config.roles
         },
-        "queue": reader.counts(),
         "budget": budget(kernel),
         "auth": auth.mode,
         "gateway": {"url": gateway.url, "pid": gateway.pid} if gateway.metered else None,
         "schedule": upcoming(kernel.config, Marks(kernel.store.db, PREFIX).all(), kernel.clock()),
         "rehearsal": auth.mode == "rehearsal",
-        "events": reader.audit_tail(10),
+        **({} if reader is None else {"queue": reader.counts(), "events": reader.audit_tail(10)}),
     }
 
 

@@ -1,0 +1,130 @@
+// What happens, as it happens: the server's events say that something did; the regions marked data-live are then read
+// anew and only what differs is changed, so that focus, open folds and the scroll stay.
+import { morph } from "./morph.js";
+import { tick } from "./clocks.js";
+
+const GAP = 80; // least milliseconds between two looks
+const AGAIN = 3000;
+const page = document.body.dataset;
+const query = new URLSearchParams(location.search);
+const still = query.has("before") || query.has("text"); // a page of the past, or a search, is not redrawn
+
+let source = null;
+let last = null;
+let under = false;
+let wanted = false;
+let pause = GAP;
+let timer = 0;
+
+function load() {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest(); // it parses a page into an inert document: no text is ever made into HTML here
+    request.open("GET", location.href);
+    request.responseType = "document";
+    request.setRequestHeader("Accept", "text/html");
+    request.onload = () => (request.status === 200 ? resolve(request.response) : reject(new Error(String(request.status))));
+    request.onerror = () => reject(new Error("unreachable"));
+    request.send();
+  });
+}
+
+export async function refresh() {
+  wanted = true;
+  if (under || timer) return;
+  under = true;
+  wanted = false;
+  const begun = performance.now();
+  try {
+    const fresh = await load();
+    for (const region of document.querySelectorAll("[data-live]")) {
+      const other = fresh.getElementById(region.id);
+      if (other) morph(region, other);
+    }
+    tick();
+    document.documentElement.dataset.refreshed = String(Number(document.documentElement.dataset.refreshed || 0) + 1);
+  } catch (error) {
+    if (error.message === "401") say("The session has ended: run producerctl ui for a new link.");
+  }
+  pause = Math.max(GAP, 2 * (performance.now() - begun)); // a slow page is looked at less often
+  under = false;
+  timer = setTimeout(() => {
+    timer = 0;
+    if (wanted) refresh();
+  }, pause);
+}
+
+function say(text) {
+  const line = document.getElementById("link-state");
+  line.textContent = text;
+  line.hidden = !text;
+}
+
+function said(event) {
+  for (const worker of document.querySelectorAll(`[data-attempt="${CSS.escape(event.attempt || "")}"] [data-activity]`)) {
+    worker.textContent = event.words;
+  }
+  if (page.task && event.task === page.task && event.kind === "progress.text" && event.text) stream(event);
+}
+
+// The last words of an agent, before they are in its transcript.
+function stream(event) {
+  const list = document.getElementById("transcript");
+  list.querySelector('[data-key="empty"]')?.remove();
+  const item = document.createElement("li");
+  const time = document.createElement("time");
+  const text = document.createElement("p");
+  item.className = "t-text fresh";
+  item.dataset.key = `live-${event.at}`;
+  time.textContent = new Date(event.at * 1000).toLocaleTimeString([], { hour12: false });
+  text.className = "prose";
+  text.textContent = event.text;
+  item.append(time, text);
+  list.append(item);
+}
+
+function happened(message) {
+  last = message.lastEventId || last;
+  const event = JSON.parse(message.data);
+  const talk = event.kind.startsWith("progress.");
+  if (talk) said(event);
+  if (!talk || event.kind === "progress.tool_result") refresh();
+}
+
+function open() {
+  const parameters = new URLSearchParams();
+  if (page.task) parameters.set("task", page.task);
+  if (last) parameters.set("after", last);
+  source = new EventSource(`/api/events?${parameters}`);
+  source.addEventListener("happened", happened);
+  source.addEventListener("hello", (message) => {
+    last = message.lastEventId || last;
+    say("");
+    document.documentElement.dataset.live = "yes";
+  });
+  source.addEventListener("error", () => {
+    document.documentElement.dataset.live = "no";
+    say("The dashboard is not reachable; trying again.");
+    if (source.readyState === EventSource.CLOSED) {
+      source = null;
+      setTimeout(() => source || document.hidden || open(), AGAIN);
+    }
+  });
+}
+
+function seen() {
+  if (document.hidden) {
+    source?.close(); // a page that nobody looks at gives its stream back
+    source = null;
+  } else if (!source) {
+    open();
+    refresh();
+  }
+}
+
+export function watch() {
+  if (still) return;
+  document.addEventListener("visibilitychange", seen);
+  addEventListener("pagehide", () => source?.close());
+  addEventListener("pageshow", (event) => event.persisted && seen());
+  if (!document.hidden) open();
+}
