@@ -15,7 +15,9 @@ import hmac
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +36,7 @@ from producer.wire import tokens
 from producer.wire.auth import GATEWAY, Peer
 from producer.wire.messages import Booked, Close, GatewayHello, Metered, Open, Reply, Reserve, Welcome
 
+STOP_SECONDS = 3.0  # what it cuts at its end it still books, for a second at most
 RESTART_AFTER = 1.0
 HEALTHY_SECONDS = 10.0  # agents try a request again for some seconds: one that lived is replaced at once
 OVERRIDES = "pricing.override.json"  # producer.yaml's prices, for the gateway
@@ -277,10 +280,17 @@ class Gateway:
 
     # ---- the end
 
-    def stop(self) -> None:
-        """End the gateway process; its journal stays until it is booked."""
-        if self.pid is not None and self._alive():
-            try:
-                psutil.Process(self.pid).terminate()
-            except psutil.Error:
-                return
+    def stop(self) -> int:
+        """End the gateway process, by force where it does not go; how many are left of it (0).
+
+        Its journal stays until it is booked.
+        """
+        for end in (psutil.Process.terminate, psutil.Process.kill):
+            if self.pid is None or not self._alive():
+                return 0
+            with suppress(psutil.Error):
+                end(psutil.Process(self.pid))
+            deadline = self._kernel.monotonic() + STOP_SECONDS
+            while self._alive() and self._kernel.monotonic() < deadline:
+                time.sleep(0.02)
+        return int(self._alive())

@@ -348,7 +348,7 @@ class Loop:
                 pass  # last words; what matters of them is in an outbox
         for worker in list(self._workers.by_id.values()):
             survivors += self._workers.end_tree(worker, 0.0)
-        self._gateway.stop()
+        survivors += self._gateway.stop()
         with kernel.store.transaction():
             self._workers.forget_all()
             kernel.audit("producer_shutdown", survivors=survivors)

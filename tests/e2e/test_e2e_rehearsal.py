@@ -224,3 +224,12 @@ def test_a_usage_limit_is_no_failure_and_the_role_waits(project: Project, superv
     assert role[0] == "throttled" and 3400 < role[1] - at < 3700
     assert project.books_balance() == 0
     assert carriers(project.places.key) == []
+
+
+def test_a_gateway_that_hangs_does_not_outlive_its_supervisor(project: Project, supervise) -> None:
+    project.configure({"code": {**ROLE}})
+    supervisor = rehearse(project, supervise, "roles: {code: [{turns: [{text: x}]}]}")
+    supervisor.until_status(project.file_task("One"), "done")
+    os.kill(supervisor.ask("status")["gateway"]["pid"], signal.SIGSTOP)
+    assert supervisor.stop() == 0
+    assert carriers(project.places.key) == []

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -153,16 +153,19 @@ WAITER = (
 def _waiting(path: Path) -> subprocess.Popen[str]:
     """A 0.3 writer that has opened the ledger and waits for its lock."""
     child = subprocess.Popen([sys.executable, "-c", WAITER, str(path)], stderr=subprocess.PIPE, text=True)
-    while not any(os.path.realpath(entry) == str(path) for entry in _descriptors(child)):
+    while str(path) not in _open_files(child):
         assert child.poll() is None, "it did not wait"
     return child
 
 
-def _descriptors(child: subprocess.Popen[str]) -> Iterator[Path]:
-    try:
-        yield from Path(f"/proc/{child.pid}/fd").iterdir()
-    except FileNotFoundError:
-        return
+def _open_files(child: subprocess.Popen[str]) -> set[str]:
+    """What a process has open now. It opens and closes while we look."""
+    found = set()
+    with suppress(FileNotFoundError):
+        for entry in Path(f"/proc/{child.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                found.add(str(entry.readlink()))
+    return found
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks into /proc")
