@@ -137,8 +137,7 @@ class Database:
         try:
             self._control("BEGIN IMMEDIATE")
             yield
-            if self._behind:
-                self._flush()
+            self._catch_up()
             self._control("COMMIT")
         except BaseException:
             self._rollback()
@@ -157,13 +156,11 @@ class Database:
     def savepoint(self) -> Iterator[None]:
         """A part of the transaction that is undone alone when it raises."""
         self._inside()
-        if self._behind:
-            self._flush()
+        self._catch_up()
         self._control("SAVEPOINT part")
         try:
             yield
-            if self._behind:
-                self._flush()
+            self._catch_up()
         except BaseException:
             self._behind = False
             if self._connection.in_transaction:  # not after an error that made SQLite give up the whole transaction
@@ -181,10 +178,12 @@ class Database:
             self._inside()
             self._behind = True
 
-    def _flush(self) -> None:
-        self._behind = False
-        for hook in self.before_commit:
-            hook()
+    def _catch_up(self) -> None:
+        """Write what the parts keep in memory, if anything."""
+        if self._behind:
+            self._behind = False
+            for hook in self.before_commit:
+                hook()
 
     def _inside(self) -> None:
         if not self._connection.in_transaction:
@@ -214,8 +213,7 @@ class Database:
 
     def one(self, sql: str, *values: object) -> Row | None:
         """The first row, None where there is none."""
-        if self._behind:
-            self._flush()
+        self._catch_up()
         try:
             return self._connection.execute(sql, values).fetchone()
         except apsw.Error as error:
@@ -234,15 +232,13 @@ class Database:
     @_translated
     def rows(self, sql: str, *values: object) -> list[Row]:
         """All rows."""
-        if self._behind:
-            self._flush()
+        self._catch_up()
         return self._connection.execute(sql, values).fetchall()
 
     @_translated
     def dicts(self, sql: str, *values: object) -> list[dict[str, Any]]:
         """All rows, each as a dictionary by column name."""
-        if self._behind:
-            self._flush()
+        self._catch_up()
         cursor = self._connection.execute(sql, values)
         first = cursor.fetchone()
         if first is None:

@@ -66,8 +66,9 @@ class Dispatch:
         self._turn += 1
         count, waiting = 0, {view.name: self._takers(view) for view in views}
         for claim in claims(views, now=self._kernel.store.db.now, turn=self._turn):
-            worker = self._workers.by_id[claim.worker]
-            count += sum(self._dispatch_one(ready, worker) for ready in islice(waiting[claim.role], claim.n))
+            for ready in islice(waiting[claim.role], claim.n):
+                self._dispatch_one(ready, self._workers.by_id[claim.worker])
+                count += 1
         return count
 
     def _takers(self, view: RoleView) -> Iterator[Ready]:
@@ -79,7 +80,7 @@ class Dispatch:
                     return
                 yield ready
 
-    def _dispatch_one(self, ready: Ready, worker: Worker) -> bool:
+    def _dispatch_one(self, ready: Ready, worker: Worker) -> None:
         store, config = self._kernel.store, self._kernel.config
         settings = config.roles[ready.role]
         claim = store.attempts.claim(
@@ -94,7 +95,6 @@ class Dispatch:
         if self._auth.metered:
             self._gateway.open(claim)
         self._kernel.send("tasks", worker.address, self._message(claim))
-        return True
 
     def _spent_by_itself(self, ready: Ready) -> bool:
         """Whether a task's own or its lineage's budget is spent; then it is a human's."""
