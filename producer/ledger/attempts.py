@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from producer.core.lifecycle import AttemptState, TaskEvent, TaskState, next_attempt
 from producer.core.money import MicroUSD
@@ -31,8 +30,7 @@ _TASK = (
 )
 
 
-@dataclass(frozen=True)
-class Ending:
+class Ending(NamedTuple):
     """What a run reported of itself at its end."""
 
     outcome: str

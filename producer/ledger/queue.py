@@ -42,6 +42,9 @@ class Queue:
     def __init__(self, db: Database, audit: Audit) -> None:
         self._db, self._audit = db, audit
         self.on_move: Callable[[str, TaskState], None] = lambda task, state: None
+        self._done: list[str] = []
+        db.before_commit.append(self._release_dependents)
+        db.on_rollback.append(self._done.clear)
 
     # ---- filing
 
@@ -177,13 +180,14 @@ class Queue:
                 todo += edges[here]
         return edges
 
-    def release_dependents(self, task: str) -> None:
-        """``task`` is done: those that waited for it wait for one less."""
-        self._db.run(
-            "UPDATE tasks SET open_dependencies = open_dependencies - 1"
-            " WHERE id IN (SELECT task FROM dependency WHERE depends_on = ?)",
-            task,
-        )
+    def _release_dependents(self) -> None:
+        """Tasks are done: those that waited for them wait for less."""
+        if self._done:
+            edges = self._db.rows(
+                "SELECT task FROM json_each(?) CROSS JOIN dependency ON depends_on = value", json.dumps(self._done)
+            )
+            self._db.run_many("UPDATE tasks SET open_dependencies = open_dependencies - 1 WHERE id = ?", edges)
+            self._done.clear()
 
     # ---- what happens to a task
 
@@ -206,7 +210,8 @@ class Queue:
         self._db.run(_update(tuple(columns)), *columns.values(), task)
         self.on_move(task, after)
         if after is TaskState.DONE:
-            self.release_dependents(task)
+            self._done.append(task)
+            self._db.behind()
         return after
 
     def release_due(self) -> int:

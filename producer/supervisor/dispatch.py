@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
+from msgspec.structs import replace
+
 from producer.config import ProducerConfig
 from producer.core.lifecycle import TaskEvent
 from producer.core.money import MicroUSD
@@ -112,25 +114,24 @@ class Dispatch:
             fixed = self._fixed[claim.role] = self._of_role(claim.role)
         metered = self._auth.metered
         prompt = dispatch_prompt(self._kernel.config.project_name, claim)
-        return fixed.model_copy(
-            update={
-                "max_budget": self._stop_at(claim),
-                "interrupted": why_again(self._kernel.store.db, claim, prompt) if claim.resume else None,
-                "attempt": claim.attempt,
-                "task": claim.task,
-                "title": claim.title,
-                "description": claim.description,
-                "payload": claim.payload,
-                "number": claim.number,
-                "prompt": prompt,
-                "config_dir": f"{self._tasks}/{claim.task}/claude",
-                "home": f"{self._tasks}/{claim.task}/home",
-                "session_id": claim.session_id,
-                "resume": claim.resume,
-                "base_url": self._gateway.url if metered else None,
-                "api_token": self._gateway.token(claim.attempt) if metered else None,
-                **self._workspaces.message(claim, prompt),
-            }
+        return replace(
+            fixed,
+            max_budget=self._stop_at(claim),
+            interrupted=why_again(self._kernel.store.db, claim, prompt) if claim.resume else None,
+            attempt=claim.attempt,
+            task=claim.task,
+            title=claim.title,
+            description=claim.description,
+            payload=claim.payload,
+            number=claim.number,
+            prompt=prompt,
+            config_dir=f"{self._tasks}/{claim.task}/claude",
+            home=f"{self._tasks}/{claim.task}/home",
+            session_id=claim.session_id,
+            resume=claim.resume,
+            base_url=self._gateway.url if metered else None,
+            api_token=self._gateway.token(claim.attempt) if metered else None,
+            **self._workspaces.message(claim, prompt),
         )
 
     def _stop_at(self, claim: Claim) -> MicroUSD | None:

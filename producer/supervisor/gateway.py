@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from msgspec.structs import asdict
 
 from producer.core.budget import Cap, Granted, Refused, Share, Wait, grant
 from producer.core.money import MicroUSD
@@ -230,7 +231,7 @@ class Gateway:
         """A model request ended: book it once."""
         cost = Cost(
             message.request, message.attempt, message.model, MicroUSD(message.cost), "gateway", message.exact,
-            message.usage.model_dump(),
+            asdict(message.usage),
         )  # fmt: skip
         if self._kernel.store.attempts.book(cost):
             role = self._kernel.store.db.value("SELECT role FROM attempts WHERE id = ?", message.attempt)

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import zmq
 
@@ -39,8 +39,7 @@ _LOOK = 0.25  # seconds between two looks at whether the supervisor is still the
 _AGAIN = 0.02  # seconds until a send that the socket did not take is tried again
 
 
-@dataclass(frozen=True)
-class Incoming:
+class Incoming(NamedTuple):
     """One message: from which socket, from whom, where an answer goes, and what it says."""
 
     socket: Name
