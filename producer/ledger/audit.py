@@ -76,7 +76,14 @@ def _encode(body: dict[str, Any]) -> bytes:
         data = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
     except TypeError:  # an agent's integer of more than 64 bits
         return _strict(body).encode()
-    return _strict(body).encode() if b"null" in data else data  # orjson writes null for NaN, which is to be refused
+    # orjson writes null for NaN, which is to be refused
+    return _strict(body).encode() if b"null" in data and _has_float(body) else data
+
+
+def _has_float(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_float, value.values()))
+    return isinstance(value, float) or (isinstance(value, (list, tuple)) and any(map(_has_float, value)))
 
 
 class Audit:
