@@ -25,6 +25,7 @@ import apsw
 
 from producer.errors import LedgerBusy, LedgerError, LedgerUnusable
 from producer.ids import iso, new_id
+from producer.ledger.fold import Folder
 
 APPLICATION_ID = 0x41495052  # "AIPR"
 SCHEMA_VERSION = 1
@@ -68,6 +69,7 @@ class Database:
         self.on_commit: list[Callable[[], None]] = []
         self.on_rollback: list[Callable[[], None]] = []
         self._behind = False
+        self._folder: Folder | None = None
         self._connection = self._open(writable)
 
     def _open(self, writable: bool) -> apsw.Connection:
@@ -268,8 +270,14 @@ class Database:
         with closing(apsw.Connection(str(target))) as other, other.backup("main", self._connection, "main") as copy:
             copy.step()
 
+    def fold_beside(self) -> None:
+        """Have the WAL folded into the file by a thread from now on: for a writer that stays."""
+        self._folder = Folder(self.path, self._connection)
+
     def close(self) -> None:
         """Close the connection; the writer checkpoints the WAL into the file."""
+        if self._folder:
+            self._folder.close()
         self._connection.close()
 
 

@@ -101,6 +101,7 @@ def _serve(
         began = time.monotonic()
         try:
             store = Store(places.ledger, head_file=places.state / "audit.head")
+            store.db.fold_beside()
             server = Server(places, keys)
             kernel = Kernel(config, options, env, places, keys, store, server)
             loop = Loop(kernel, auth, pending, wake_fd, notifier)

@@ -114,12 +114,8 @@ class Server:
         names: tuple[Name, ...] = ("tasks", "results", "control")
         for name in names:
             socket, left = self._sockets[name], limit
-            while left > 0:
-                try:
-                    parts = socket.recv_multipart(_NOW, copy=False)
-                except zmq.Again:
-                    break
-                for item in _read(name, parts):
+            while left > 0 and socket.poll(0):  # asking is five times as quick as being refused
+                for item in _read(name, socket.recv_multipart(copy=False)):
                     left -= 1
                     yield item
 
@@ -141,11 +137,9 @@ class Server:
 
     def listeners(self) -> bool:
         """Whether anybody listens on the events socket: without one, no event need be made."""
-        while True:
-            try:
-                self._listened = self._sockets["events"].recv(zmq.NOBLOCK)[:1] == b"\x01"
-            except zmq.Again:
-                return self._listened
+        while self._sockets["events"].poll(0):
+            self._listened = self._sockets["events"].recv()[:1] == b"\x01"
+        return self._listened
 
     def close(self, unlink: bool = True) -> None:
         """Close every socket and remove their files."""
