@@ -151,7 +151,7 @@ class Project:
         No hold, no reservation, five sums that agree, and an audit chain that is whole up to the head kept outside.
         """
         with self.reader() as reader:
-            verdict = export.check(reader, [export.read_head(self.places.state / "audit.head")])
+            verdict = export.check(reader, export.read_heads(self.places.state / "audit.head"))
         assert verdict.ok, verdict.problem
         assert self.rows("SELECT * FROM holds") == []
         assert self.rows("SELECT * FROM reservations") == []
