@@ -84,11 +84,11 @@ def main() -> None:
             start = median(lambda: tail(reader.db, ledger.parent), max(20, given.rounds))
             assert tail(reader.db, ledger.parent).problem is None
         bare = median(lambda: hashes(given.rows), given.rounds)
-    rate = given.rows / whole
+    rate, share = given.rows / whole, bare / whole
     print(f"log                       {given.rows:12,} rows, {given.rows // EVERY:,} checkpoints")
     print(f"appending a row           {row:12.2f} us; its share of the checkpoints {checkpoint:.2f} us")
     print(f"verify, no signatures     {given.rows / chain:12,.0f} rows per CPU second")
-    print(f"verify, with three heads  {rate:12,.0f} rows per CPU second = {bare / whole:.2f} x bare hashing (target 150,000)")
+    print(f"verify, with three heads  {rate:12,.0f} rows per CPU second = {share:.2f} x bare hashing (target 150,000)")
     print(f"start, {EVERY - 1} rows of tail   {start * 1e3:12.2f} ms (target 10)")
 
 

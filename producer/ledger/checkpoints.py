@@ -61,9 +61,9 @@ def _exists(db: Database) -> bool:
 
 
 def bodies(db: Database, after: int) -> Iterator[bytes]:
-    """The bodies of the rows behind a number."""
+    """The bodies of the rows behind a number. One that was made text by somebody is taken as it is."""
     while page := db.rows("SELECT seq, body FROM audit WHERE seq > ? ORDER BY seq LIMIT ?", after, _PAGE):
-        yield from (row[1] for row in page)
+        yield from (row[1] if isinstance(row[1], bytes) else str(row[1]).encode() for row in page)
         after = page[-1][0]
 
 
@@ -128,9 +128,11 @@ class Checkpoints:
             last = newest(self._db)
             try:
                 self._frontier = Frontier.unpack(last.size, last.frontier) if last else Frontier()
-            except ValueError:
+            except (ValueError, TypeError):
                 self._frontier = Frontier()
                 self._frontier.extend(map(leaf, bodies(self._db, 0)))
+            if last and last.size > self._frontier.size:  # of rows that are not there: nothing is signed before them
+                self._frontier = Frontier(last.size)
         return self._frontier
 
     def _reload(self) -> None:
