@@ -126,7 +126,7 @@ def head(app: App, as_json: bool) -> None:
 
     signed = Signed.parse(newest.note)
     found: dict[str, Any] = {"seq": newest.size, "head": chain.hex(), "root": signed.checkpoint.root.hex()}
-    screen.show_json({**found, "origin": signed.checkpoint.origin, "at": newest.at, "rows": rows, "note": newest.note})
+    screen.show_json({**found, "origin": signed.checkpoint.origin, "rows": rows, "note": newest.note})
 
 
 @audit.command()

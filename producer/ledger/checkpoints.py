@@ -30,26 +30,25 @@ _REMEMBERED = 20_000  # leaf hashes in memory at most
 
 @dataclass(frozen=True)
 class Stored:
-    """A row of the table. Nothing of it has been checked."""
+    """A row of the table. Nothing of it has been checked. Its time is that of its last row, which it signs."""
 
     size: int
     note: str
     frontier: bytes
-    at: str
 
 
 def newest(db: Database, below: int = 1 << 62) -> Stored | None:
     """The newest checkpoint of the ledger, or the newest of fewer than ``below`` rows; None where there is none."""
     if not _exists(db):
         return None
-    row = db.one("SELECT size, note, frontier, at FROM checkpoints WHERE size < ? ORDER BY size DESC LIMIT 1", below)
+    row = db.one("SELECT size, note, frontier FROM checkpoints WHERE size < ? ORDER BY size DESC LIMIT 1", below)
     return Stored(*row) if row else None
 
 
 def every(db: Database) -> Iterator[Stored]:
     """All checkpoints, the oldest first."""
     after = -(1 << 62)
-    sql = "SELECT size, note, frontier, at FROM checkpoints WHERE size > ? ORDER BY size LIMIT ?"
+    sql = "SELECT size, note, frontier FROM checkpoints WHERE size > ? ORDER BY size LIMIT ?"
     while _exists(db) and (page := db.rows(sql, after, _PAGE)):
         yield from (Stored(*row) for row in page)
         after = page[-1][0]
@@ -111,8 +110,8 @@ class Checkpoints:
         self._leaves = []
         self._fresh = signed = self.signer.sign(frontier.size, frontier.root())
         self._db.run(
-            "INSERT INTO checkpoints (size, note, frontier, at) VALUES (?, ?, ?, ?)",
-            signed.size, signed.note(), frontier.pack(), self._db.stamp,
+            "INSERT INTO checkpoints (size, note, frontier) VALUES (?, ?, ?)",
+            signed.size, signed.note(), frontier.pack(),
         )  # fmt: skip
         return signed
 

@@ -67,7 +67,7 @@ def write(reader: Reader, ring: KeyRing, directory: Path) -> tuple[int, int]:
     """
     signed = list(every(reader.db))
     with (directory / CHECKPOINTS).open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps({"size": one.size, "at": one.at, "note": one.note}) + "\n" for one in signed)
+        file.writelines(json.dumps({"size": one.size, "note": one.note}) + "\n" for one in signed)
     count = 0
     with (directory / ROWS).open("w", encoding="utf-8") as file:
         for line in lines(reader):

@@ -237,8 +237,7 @@ CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit
 CREATE TABLE checkpoints (
   size     INTEGER PRIMARY KEY,                          -- rows that it covers
   note     TEXT NOT NULL,                                -- the signed note
-  frontier BLOB NOT NULL,                                -- the Merkle tree's frontier, to go on from
-  at       TEXT NOT NULL
+  frontier BLOB NOT NULL                                 -- the Merkle tree's frontier, to go on from
 ) STRICT;
 CREATE TRIGGER checkpoints_are_append_only BEFORE INSERT ON checkpoints
   WHEN NEW.size <= (SELECT coalesce(max(size), 0) FROM checkpoints)

@@ -231,7 +231,10 @@ def _of_rows(db: Database, size: int) -> tuple[int, str | None]:
             if not (isinstance(chain, bytes) and isinstance(body, bytes) and link(chain, seq, body) == stored):
                 return good, f"row {seq} does not match its chain value"
             good, chain = seq, stored
-    return good, f"the last {size - good} rows are gone: checkpoint {size}" if good < size else None
+    if good >= size:
+        return good, None
+    there = int(db.value("SELECT coalesce(max(seq), 0) FROM audit"))
+    return there, f"the last {size - there} rows are gone: checkpoint {size}"
 
 
 def _of_kept(db: Database, state: Path) -> str | None:

@@ -4,7 +4,7 @@
 2. A head is a line of the supervisor's own log, which under systemd is the journal: every SECONDS at most, at a kill,
    at the end. It goes to `audit.anchor_command` and out as a silent push through the outbox, less often.
 3. At a start the log's end is verified, and what does not hold is told as loudly as anything. The supervisor serves all
-   the same: whoever can damage the log shall not be able to stop the fleet, its brake and its budget by that.
+   the same: a damaged log is no reason to go without the brake and the budget.
 """
 
 from __future__ import annotations

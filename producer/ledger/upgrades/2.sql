@@ -2,8 +2,7 @@
 CREATE TABLE checkpoints (
   size     INTEGER PRIMARY KEY,                          -- rows that it covers
   note     TEXT NOT NULL,                                -- the signed note
-  frontier BLOB NOT NULL,                                -- the Merkle tree's frontier, to go on from
-  at       TEXT NOT NULL
+  frontier BLOB NOT NULL                                 -- the Merkle tree's frontier, to go on from
 ) STRICT;
 CREATE TRIGGER checkpoints_are_append_only BEFORE INSERT ON checkpoints
   WHEN NEW.size <= (SELECT coalesce(max(size), 0) FROM checkpoints)
