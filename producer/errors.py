@@ -185,3 +185,11 @@ class NoWorkspace(WorkspaceError):
     """The project is no place for worktrees. Nothing was started."""
 
     exit_code = 2
+
+
+class AuditKeyUnusable(ProducerError):
+    """The key that signs the audit log's checkpoints cannot be read, or is none."""
+
+    def __init__(self, path: Path | str, problem: str) -> None:
+        self.path = path
+        super().__init__(f"{path}: {problem}: put the audit log's key back, or move the file away for a new one")

@@ -55,6 +55,7 @@ def project(app: App) -> Iterator[Finding]:
         _prices,
         _places,
         _ledger,
+        _audit,
         _supervisor,
         _switch,
         _workspaces,
@@ -245,6 +246,34 @@ def _ledger(app: App) -> Iterator[Finding]:
         yield Finding(
             "escalations", "warn", f"{counts['escalated']} wait for you", "producerctl task list --status escalated"
         )
+
+
+def _audit(app: App) -> Iterator[Finding]:
+    """The log's end, what nobody has acknowledged, and whether its heads go anywhere."""
+    from producer.ledger import trust
+    from producer.ledger.verify import tail
+
+    if not app.config.ledger_db.exists():
+        return
+    with app.reader() as reader:
+        problem, found = tail(reader.db, app.places.state).problem, trust.figures(reader.db)
+    if problem:
+        yield Finding("audit log", "fail", problem, "producerctl audit verify; docs/audit.md says what to do")
+    elif found["alarm"]:
+        yield Finding("audit log", "fail", trust.words(found), "look into it, then: producerctl audit acknowledge WHY")
+    else:
+        yield Finding("audit log", "ok", trust.words(found))
+    anchored, pushed = found["anchored"], app.config.notifications
+    if app.config.audit.anchor_command is None:
+        if not (pushed.ntfy_topic and pushed.events.audit_head):
+            where = "its heads go nowhere but into the supervisor's own log"
+            yield Finding("audit heads", "warn", where, "set audit.anchor_command or notifications.ntfy_topic")
+    elif anchored and not anchored["ok"]:
+        yield Finding(
+            "audit heads", "fail", f"row {anchored['size']}: {anchored['error']}", "mend audit.anchor_command"
+        )
+    elif anchored:
+        yield Finding("audit heads", "ok", f"row {anchored['size']} was taken by audit.anchor_command")
 
 
 def _supervisor(app: App) -> Iterator[Finding]:

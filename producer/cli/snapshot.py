@@ -13,7 +13,7 @@ from producer.cli.app import App
 from producer.core.money import format_usd
 from producer.errors import LedgerBusy, NoSupervisor
 from producer.ids import iso, utc_today
-from producer.ledger import standing
+from producer.ledger import standing, trust
 from producer.ledger.marks import Marks
 from producer.schedule import PREFIX, upcoming
 from producer.version import __version__
@@ -57,6 +57,7 @@ def from_ledger(app: App, reader: Reader, holder: Holder | None = None, *, brief
         },
         "roles": _roles(app, reader),
         "budget": money(app, reader),
+        "audit": trust.figures(reader.db),
         "schedule": upcoming(app.config, Marks(reader.db, PREFIX).all(), time.time()),
         **({} if brief else {"queue": reader.counts(), "events": reader.audit_tail(EVENTS)}),
     }

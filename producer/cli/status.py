@@ -11,6 +11,7 @@ from producer.cli import screen
 from producer.cli.app import App, json_option, pass_app
 from producer.core.text import one_line
 from producer.errors import NoSupervisor
+from producer.ledger import trust
 
 ESCALATED = 10
 SCHEDULED = 3
@@ -79,6 +80,10 @@ def _head(found: dict[str, Any]) -> None:
         screen.say(f"kill switch  ARMED{since}: {one_line(switch['reason'] or 'no reason given')}", "bold red")
     else:
         screen.say("kill switch  disarmed")
+    if found.get("audit"):
+        screen.say(
+            f"audit log    {one_line(trust.words(found['audit']), 300)}", "red" if found["audit"]["alarm"] else ""
+        )
 
 
 def _roles(found: dict[str, Any]) -> None:

@@ -26,9 +26,10 @@ import apsw
 from producer.errors import LedgerBusy, LedgerError, LedgerUnusable
 from producer.ids import iso, new_id
 from producer.ledger.fold import Folder
+from producer.ledger.upgrade import upgrade
 
 APPLICATION_ID = 0x41495052  # "AIPR"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 Row = tuple[Any, ...]
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -123,6 +124,9 @@ class Database:
     def _migrate(self, connection: apsw.Connection) -> None:
         version = connection.pragma("user_version")
         if version == SCHEMA_VERSION:
+            return
+        if version:
+            upgrade(connection, self.path, version, SCHEMA_VERSION, self.clock())
             return
         with connection:
             connection.execute(files("producer.ledger").joinpath("schema.sql").read_text())

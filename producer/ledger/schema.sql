@@ -233,6 +233,20 @@ CREATE TRIGGER audit_is_never_updated BEFORE UPDATE ON audit
 CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit
   BEGIN SELECT raise(ABORT, 'audit: rows are never deleted'); END;
 
+-- Signed checkpoints of the chain: see producer/ledger/checkpoints.py.
+CREATE TABLE checkpoints (
+  size     INTEGER PRIMARY KEY,                          -- rows that it covers
+  note     TEXT NOT NULL,                                -- the signed note
+  frontier BLOB NOT NULL                                 -- the Merkle tree's frontier, to go on from
+) STRICT;
+CREATE TRIGGER checkpoints_are_append_only BEFORE INSERT ON checkpoints
+  WHEN NEW.size <= (SELECT coalesce(max(size), 0) FROM checkpoints)
+  BEGIN SELECT raise(ABORT, 'checkpoints: only a later one may be added'); END;
+CREATE TRIGGER checkpoints_are_never_updated BEFORE UPDATE ON checkpoints
+  BEGIN SELECT raise(ABORT, 'checkpoints: they are never changed'); END;
+CREATE TRIGGER checkpoints_are_never_deleted BEFORE DELETE ON checkpoints
+  BEGIN SELECT raise(ABORT, 'checkpoints: they are never deleted'); END;
+
 -- The log of a ledger that was taken over from 0.3.x, as it was written there: see producer/ledger/audit_old.py. Closed
 -- by the first row of the chain above, which names its head. Not STRICT, so that a row stays what it was.
 CREATE TABLE audit_0_3 (

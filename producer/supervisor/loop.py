@@ -36,6 +36,7 @@ from producer.supervisor.runs import Runs
 from producer.supervisor.schedule import Schedule
 from producer.supervisor.status import status
 from producer.supervisor.systemd import Notifier
+from producer.supervisor.witness import Witness
 from producer.supervisor.workers import Worker, Workers
 from producer.supervisor.workspaces import Workspaces
 from producer.version import __version__
@@ -78,6 +79,7 @@ class Loop:
         self._courier = Courier(lambda: kernel.config, kernel.places, kernel.env, self._workspaces.deliver)
         self._idleness, self._reports, self._prices = Idleness(kernel), Reports(kernel), Prices(kernel)
         self._schedule = Schedule(kernel)
+        self._witness = Witness(kernel)
         self._logins = Logins(kernel, auth)
         self._reader = Reader(kernel.places.ledger)
         self._gateway.live, self._gateway.on_refused = self._runs.live, self._runs.refused
@@ -109,6 +111,7 @@ class Loop:
     def _begin(self) -> None:
         kernel, config = self._kernel, self._kernel.config
         with kernel.store.transaction():
+            self._witness.begin()
             desired = {name: kernel.options.workers.get(name, role.workers) for name, role in config.roles.items()}
             before = kernel.options.before
             kernel.store.roles.declare({PROJECT: 0, **desired}, keep_scale=before is not None)
@@ -203,6 +206,7 @@ class Loop:
                 self._workers.converge(self._desired())
                 self._dispatch.dispatch()
             self._courier.collect(kernel)
+            self._witness.tend()
         kernel.flush()
         self._courier.wake(kernel.store.outbox)
 
@@ -353,6 +357,10 @@ class Loop:
             self._workers.forget_all()
             kernel.audit("producer_shutdown", survivors=survivors)
         return survivors
+
+    def seal(self, how: str) -> None:
+        """The last words are written: sign them."""
+        self._witness.end(stop=how == "stop")
 
     def _sweep(self, dead: list[Worker] | None = None) -> None:
         """End what a dead worker left behind: orphans that came to us, and holders of its attempts' marks."""

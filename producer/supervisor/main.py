@@ -107,6 +107,7 @@ def _serve(
             loop = Loop(kernel, auth, pending, wake_fd, notifier)
             how = loop.run()
             survivors = loop.dismiss() if how == "stop" else 0
+            loop.seal(how)
             return how, int(bool(survivors or (options.once and loop.escalations())))
         except LedgerUnusable:
             raise

@@ -7,6 +7,7 @@ from typing import Any
 from producer.core.money import MicroUSD, format_usd
 from producer.ids import iso, utc_date
 from producer.killswitch import SwitchState
+from producer.ledger import trust
 from producer.ledger.marks import Marks
 from producer.ledger.roles import RoleRow
 from producer.schedule import PREFIX, upcoming
@@ -48,6 +49,7 @@ def status(
         "gateway": {"url": gateway.url, "pid": gateway.pid} if gateway.metered else None,
         "schedule": upcoming(kernel.config, Marks(kernel.store.db, PREFIX).all(), kernel.clock()),
         "rehearsal": auth.mode == "rehearsal",
+        "audit": trust.figures(kernel.store.db),
         **({} if reader is None else {"queue": reader.counts(), "events": reader.audit_tail(10)}),
     }
 
