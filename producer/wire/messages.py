@@ -60,6 +60,7 @@ class TaskMsg(Message):
     workspace: JsonObject | None = None
     config_dir: str
     home: str
+    sandbox: JsonObject | None = None
     session_id: str
     resume: bool = False
     interrupted: str | None = None
