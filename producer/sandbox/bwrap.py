@@ -22,6 +22,7 @@ APART = (
     "--die-with-parent",
     "--new-session",
 )
+KERNEL = ("/proc/sys", "/proc/sysrq-trigger", "/proc/fs")
 KEPT_CAPABILITIES = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER")
 INSIDE = Path("/run/ai-producer")  # where the gateway's socket and the relay are, in a sandbox without a network
 
@@ -40,12 +41,19 @@ def words(found: Map, cwd: Path, empty: Path, *, outlet: Path | None = None, rel
     for path, kind in found.items():
         command += _mount(path, kind, empty, hidden)
         if path == Path("/"):
-            command += ["--dev", "/dev", "--proc", "/proc"]
+            command += ["--dev", "/dev", "--proc", "/proc", *_kernel()]
     if outlet is not None and relay is not None:
         command += ["--ro-bind", str(outlet), str(INSIDE / "outlet"), "--ro-bind", str(relay), str(INSIDE / "relay.py")]
     for place in reversed(hidden):
         command += ["--remount-ro", place]
     return [*command, "--chdir", str(cwd), "--"]
+
+
+def _kernel() -> list[str]:
+    """bubblewrap leaves the kernel's parameters to their modes, and root may write those."""
+    if os.geteuid() != 0:
+        return []
+    return [word for name in KERNEL if Path(name).exists() for word in ("--ro-bind", name, name)]
 
 
 def _mount(path: Path, kind: Access, empty: Path, hidden: list[str]) -> list[str]:

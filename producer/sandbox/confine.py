@@ -25,6 +25,7 @@ NO_NEW_PRIVS = 38
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1, 2, 4, 8
 REFER, TRUNCATE = 1 << 13, 1 << 14
 ALL = (1 << 15) - 1  # every right on files up to version 3
+DEVICES = 1 << 6 | 1 << 11  # making them: granted nowhere
 OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE
 READ = EXECUTE | READ_FILE | READ_DIR
 SCOPES = 3  # abstract Unix sockets, signals
@@ -45,7 +46,7 @@ def restrict(rules: dict[str, list[str]]) -> None:
     handled = struct.pack("=QQQ", ALL, 0, SCOPES if version >= 6 else 0)
     size = 24 if version >= 6 else 8
     ruleset = _must(CREATE, handled, ctypes.c_size_t(size), 0)
-    for name, access in (("read", READ), ("list", READ_DIR), ("write", ALL)):
+    for name, access in (("read", READ), ("list", READ_DIR), ("write", ALL & ~DEVICES)):
         for path in rules.get(name, []):
             _allow(ruleset, path, access)
     if ctypes.CDLL(None, use_errno=True).prctl(NO_NEW_PRIVS, 1, 0, 0, 0):

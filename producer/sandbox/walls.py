@@ -1,8 +1,8 @@
 """A map as Landlock rules.
 
 1. A rule grants something to a whole tree and nothing takes it away below, so a tree is granted only where nothing in
-   it has another access; else its entries are, one by one, and of the directory itself only its listing. Files can
-   then not be made in it.
+   it has another access; else its entries are, one by one. In such a directory no file can be made. A listing is
+   granted for a whole tree too: so only where it is writable; elsewhere such a directory cannot be listed.
 2. The directory of git's hooks and configuration is granted whole where the repository is writable at all: git makes
    its own files beside them.
 3. Shared scratch (/tmp) cannot be made private: it is hidden.
@@ -37,7 +37,7 @@ def _walk(path: Path, found: Map, above: set[Path], kind: Access, made: Rules) -
         if grant := GRANTS.get(kind):
             made[grant].append(str(path))
         return
-    if kind in GRANTS:
+    if kind is Access.WRITE:
         made["list"].append(str(path))
     with suppress(OSError):
         for child in sorted(path.iterdir()):
