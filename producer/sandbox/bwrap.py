@@ -65,7 +65,7 @@ def _mount(path: Path, kind: Access, empty: Path, hidden: list[str]) -> list[str
             return ["--bind", name, name]
         case Access.SCRATCH:
             return ["--tmpfs", name]
-        case Access.HIDE if path.is_dir():
+        case Access.HIDE if os.path.isdir(path):  # noqa: PTH112
             hidden.append(name)
             return ["--tmpfs", name]
         case Access.HIDE:

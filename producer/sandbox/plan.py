@@ -6,7 +6,9 @@
    scratch, and of git what a commit needs. Hooks and configuration of git are read-only in every case.
 3. A protected path in a writable place would still go with its parent if that were renamed, and a later attempt would
    find it elsewhere: so every directory on the way to it is an entry of its own, which as a mount cannot be moved.
-4. A link on the way to a protected path in a writable place is refused: it could be replaced by another.
+4. In a worktree the copies of what is read-only in the project are too. git itself can still commit other contents for
+   them, without a file: a branch is what it is, and `on_done: review` is there to look at it.
+5. A link on the way to a protected path in a writable place is refused: it could be replaced by another.
 """
 
 from __future__ import annotations
@@ -94,9 +96,8 @@ def plan(wishes: Wishes, ground: Ground) -> Map:
     _set(found, wishes.read, Access.READ)
     _set(found, (ground.worktree or ground.cwd, *wishes.write), Access.WRITE)
     _set(found, _git(ground.cwd, shared), Access.WRITE)
-    if shared:
-        _make(root)
-    kept: list[Path | str] = [*wishes.keep, *_ours(), *_git_guards(ground.cwd, root)]
+    _make(ground.cwd if ground.worktree else root, secrets=shared)
+    kept: list[Path | str] = [*wishes.keep, *_twins(wishes, ground), *_ours(), *_git_guards(ground.cwd, root)]
     _protect(found, kept, Access.READ)
     tokens = [home / name for home in _homes() for name in TOKENS]
     _protect(found, (*wishes.hide, *SHADOWS, *tokens), Access.HIDE)
@@ -123,7 +124,7 @@ def _set(found: Map, paths: Iterable[Path | str], kind: Access) -> None:
     """Entries for those of the paths that exist, under their real names."""
     for path in paths:
         place = Path(os.path.realpath(path))
-        if place.exists():
+        if os.path.exists(place):  # noqa: PTH110  (False, not an error, where the way to it is barred)
             found[place] = kind
 
 
@@ -131,7 +132,7 @@ def _protect(found: Map, paths: Iterable[Path | str], kind: Access) -> None:
     """Entries that keep what exists of the paths from being changed, or seen, in places that can be written."""
     for name in paths:
         path = Path(name)
-        if not path.exists():
+        if not os.path.exists(path):  # noqa: PTH110
             continue
         real = Path(os.path.realpath(path))
         top = next((place for place in real.parents if found.get(place) is Access.WRITE), None)
@@ -175,12 +176,20 @@ def _ours() -> Iterator[Path]:
         yield Path(sys.prefix)
 
 
-def _make(root: Path) -> None:
-    """Make what can only be kept empty by being there. A directory that cannot be written needs no such care."""
+def _twins(wishes: Wishes, ground: Ground) -> list[Path]:
+    """In a worktree: the copies of what is read-only in the project, for they come back with the branch."""
+    if ground.worktree is None:
+        return []
+    kept = [Path(path) for path in wishes.keep]
+    return [ground.cwd / path.relative_to(wishes.project) for path in kept if path.is_relative_to(wishes.project)]
+
+
+def _make(root: Path, *, secrets: bool) -> None:
+    """Make what can only be kept empty by being there. git takes no notice of an empty directory."""
     try:
         if not os.path.lexists(root / WARDED[0]):
             (root / WARDED[0]).mkdir(mode=0o755)
-        if not os.path.lexists(root / SECRETS):
+        if secrets and not os.path.lexists(root / SECRETS):
             handle = os.open(root / SECRETS, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(handle, "w") as file:
                 file.write(MADE)

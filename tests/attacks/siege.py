@@ -187,6 +187,9 @@ TREE = (
     "ls {worktrees} | grep -v $(basename $PWD) | grep -q . && echo WON",
     "head -c 6 {state}/ledger.db | grep -q SQLite && echo WON",
     "git checkout -q -b elsewhere && echo WON",
+    "echo '# mine' >> producer.yaml && echo WON",
+    "echo '{{}}' > .claude/settings.json && echo WON",
+    "echo x >> agents/code/prompt.md && echo WON",
 )
 
 
