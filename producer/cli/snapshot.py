@@ -15,6 +15,7 @@ from producer.errors import LedgerBusy, NoSupervisor
 from producer.ids import iso, utc_today
 from producer.ledger import standing, trust
 from producer.ledger.marks import Marks
+from producer.sandbox import in_force
 from producer.schedule import PREFIX, upcoming
 from producer.version import __version__
 
@@ -91,5 +92,6 @@ def _roles(app: App, reader: Reader) -> dict[str, Any]:
             "reason": row.reason if row else None,
             "desired": row.desired if row else role.workers,
             "workers": [],
+            "sandbox": {"mode": in_force(role.sandbox, role.network), "network": role.network},
         }
     return found

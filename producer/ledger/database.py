@@ -8,11 +8,16 @@
 6. Every change happens in `transaction()`; a part that may fail on its own is wrapped in `savepoint()`. A change
    outside of one is refused: SQLite gives up a transaction by itself (disk full), and the rest must not commit alone.
 7. Whatever SQLite raises leaves here as a LedgerError.
+8. The file is never opened and closed beside SQLite while this process has a connection to it: the close would drop
+   the process's POSIX locks, SQLite's among them, and another process that closes the ledger (an operator's `sqlite3`)
+   would then take itself for the last one and delete the log under the writer.
 """
 
 from __future__ import annotations
 
 import os
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import wraps
@@ -31,6 +36,8 @@ from producer.ledger.upgrade import upgrade
 APPLICATION_ID = 0x41495052  # "AIPR"
 SCHEMA_VERSION = 2
 Row = tuple[Any, ...]
+_opened: Counter[tuple[int, int]] = Counter()  # device and inode of what this process has connections to
+_opening = threading.Lock()
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -71,7 +78,11 @@ class Database:
         self.on_rollback: list[Callable[[], None]] = []
         self._behind = False
         self._folder: Folder | None = None
-        self._connection = self._open(writable)
+        self._inode: tuple[int, int] | None = None
+        with _opening:
+            self._connection = self._open(writable)
+            self._inode = _inode(self.path)
+            _opened[self._inode] += 1
 
     def _open(self, writable: bool) -> apsw.Connection:
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if writable else apsw.SQLITE_OPEN_READONLY
@@ -283,11 +294,21 @@ class Database:
         if self._folder:
             self._folder.close()
         self._connection.close()
+        if self._inode is not None:
+            _opened[self._inode] -= 1
+            self._inode = None
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _header(path: Path) -> tuple[int, int]:
     """(application id, schema version) from the first bytes of a SQLite file; zeros where there is none."""
     try:
+        if _opened[_inode(path)] > 0:
+            return APPLICATION_ID, SCHEMA_VERSION  # it was looked at when it was opened; see the module's rule 8
         with path.open("rb") as file:
             head = file.read(100)
     except FileNotFoundError:

@@ -17,6 +17,7 @@ from producer.core.lifecycle import TaskEvent
 from producer.core.money import MicroUSD
 from producer.core.schedule import RoleView, claims
 from producer.ledger.model import Claim, Ready
+from producer.sandbox import Wishes
 from producer.supervisor.again import why_again
 from producer.supervisor.auth import Auth
 from producer.supervisor.caps import PROJECT, Caps, role_state
@@ -25,6 +26,7 @@ from producer.supervisor.kernel import Kernel
 from producer.supervisor.prices import check_models
 from producer.supervisor.prompt import dispatch_prompt
 from producer.supervisor.run import Run, deadline
+from producer.supervisor.sandboxes import check as check_sandboxes
 from producer.supervisor.workers import Worker, Workers
 from producer.supervisor.workspaces import Workspaces
 from producer.supervisor.workspaces import check as check_workspaces
@@ -159,6 +161,7 @@ class Dispatch:
             timeout_seconds=role.timeout_seconds, idle_timeout_seconds=role.idle_timeout_seconds,
             permission_mode=role.permission_mode, mcp_servers=dict(role.mcp_servers), env=dict(role.env),
             cwd=str(config.project_root), auth=self._auth.kind,
+            sandbox=Wishes.of_role(config, self._kernel.places, name).fact(),
         )  # fmt: skip
 
     def _system_prompt(self, role: str) -> str | None:
@@ -175,4 +178,5 @@ class Dispatch:
     def check(self, config: ProducerConfig) -> None:
         """Whether a configuration can be taken over. Raises ConfigError, PricingError."""
         check_models(config, self._kernel.places, self._auth)
+        check_sandboxes(config, self._auth)
         check_workspaces(config)

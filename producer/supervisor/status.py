@@ -16,6 +16,7 @@ from producer.supervisor.caps import PROJECT
 from producer.supervisor.gateway import Gateway
 from producer.supervisor.kernel import Kernel
 from producer.supervisor.runs import Runs
+from producer.supervisor.sandboxes import in_force
 from producer.supervisor.workers import Worker, Workers
 from producer.version import __version__
 
@@ -41,7 +42,10 @@ def status(
             "since": iso(switch.since) if switch.armed and switch.since else None,
         },
         "roles": {
-            role: _role(standing.get(role), standing.get(PROJECT), workers.of_role(role), runs, now)
+            role: {
+                **_role(standing.get(role), standing.get(PROJECT), workers.of_role(role), runs, now),
+                "sandbox": in_force(kernel.config, auth, role),
+            }
             for role in kernel.config.roles
         },
         "budget": budget(kernel),

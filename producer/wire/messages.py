@@ -60,6 +60,7 @@ class TaskMsg(Message, frozen=True):
     mcp_servers: JsonObject = {}
     env: dict[str, str] = {}
     workspace: JsonObject | None = None
+    sandbox: JsonObject | None = None
     resume: bool = False
     interrupted: str | None = None
     auth: Literal["gateway", "inherit", "none"] = "none"

@@ -31,8 +31,10 @@ from producer.reaper import Family
 from producer.wire.messages import Result, TaskMsg
 from producer.workers import ground, options, tools, transcript
 from producer.workers.classify import MISSING_SESSION, SESSION_IN_USE, Ending, Verdict, classify
+from producer.workers.enclosing import enclosed, outlet_of
 from producer.workers.isolation import Containment, containment, write_launcher
 from producer.workers.listener import Listener, clean
+from producer.workers.outlet import outlet
 from producer.workers.runner import CallLedger, Emit, Stop
 
 CONTINUE = (
@@ -113,8 +115,9 @@ class ClaudeRunner:
         prompt = go_on(task) if session.resumed and session.prompted else task.prompt
         messages: AsyncIterator[sdk.Message] | None = None
         try:
-            messages = sdk.query(prompt=prompt, options=self._options(task, session, run, call))
-            await self._listen(messages, task, run, stop)
+            async with outlet(outlet_of(task), task.base_url):
+                messages = sdk.query(prompt=prompt, options=self._options(task, session, run, call))
+                await self._listen(messages, task, run, stop)
         except Exception as problem:
             run.ending = _with_exception(run.ending, problem, run.stderr)
         finally:
@@ -142,9 +145,8 @@ class ClaudeRunner:
         inherit = task.auth == "inherit"
         env = options.environment(task, self._project, os.environ, root=os.geteuid() == 0)
         unset = [name for name in os.environ if name not in env]
-        launcher = write_launcher(
-            Path(task.config_dir).parent / "claude.sh", _executable(), unset, self._kind or Containment.PLAIN
-        )
+        kind, words = enclosed(task, _executable(), env.get("PATH", ""), self._kind or Containment.PLAIN)
+        launcher = write_launcher(Path(task.config_dir).parent / "claude.sh", _executable(), unset, kind, words)
         servers: dict[str, Any] = dict(task.mcp_servers)
         if self._ledger:
             servers[tools.SERVER] = _ledger_server(task, call)

@@ -74,7 +74,7 @@ def test_the_launcher_holds_names_and_never_values(tmp_path: Path) -> None:
     path = write_launcher(
         tmp_path / "x" / "run", "/opt/a b/claude", ["B", "A", "BASH_FUNC_x%%", "1X"], Containment.PLAIN
     )
-    assert path.read_text() == "#!/bin/sh\nunset A\nunset B\nexec '/opt/a b/claude' \"$@\"\n"
+    assert path.read_text() == "#!/bin/sh\nunset A\nunset B\nexec env -u 1X -u BASH_FUNC_x%% '/opt/a b/claude' \"$@\"\n"
     assert path.stat().st_mode & 0o777 == 0o700
 
 
