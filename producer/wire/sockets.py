@@ -115,7 +115,11 @@ class Server:
         for name in names:
             socket, left = self._sockets[name], limit
             while left > 0 and socket.poll(0):  # asking is five times as quick as being refused
-                for item in _read(name, socket.recv_multipart(copy=False)):
+                try:
+                    parts = socket.recv_multipart(_NOW, copy=False)
+                except zmq.Again:  # what was there was of a connection that has gone
+                    break
+                for item in _read(name, parts):
                     left -= 1
                     yield item
 
@@ -138,7 +142,8 @@ class Server:
     def listeners(self) -> bool:
         """Whether anybody listens on the events socket: without one, no event need be made."""
         while self._sockets["events"].poll(0):
-            self._listened = self._sockets["events"].recv()[:1] == b"\x01"
+            with suppress(zmq.Again):
+                self._listened = self._sockets["events"].recv(_NOW)[:1] == b"\x01"
         return self._listened
 
     def close(self, unlink: bool = True) -> None:
