@@ -53,6 +53,14 @@ class Ready:
     cost: int
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An attempt whose process was started before there was a task for it: its id, and its session's."""
+
+    attempt: str
+    session: str
+
+
 @dataclass(frozen=True)
 class Claim:
     """A task that was just claimed, and its attempt."""

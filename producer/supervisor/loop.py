@@ -52,6 +52,7 @@ from producer.wire.messages import (
     Request,
     Reserve,
     Result,
+    Standing,
     Started,
 )  # fmt: skip
 from producer.wire.sockets import Incoming, Malformed
@@ -128,6 +129,7 @@ class Loop:
             self._gateway.adopt()
             self._workers.adopt_registered()
             self._runs.recover()
+            self._dispatch.standby.recover()
             self._schedule.tend()
             self._escalated_before = self._escalations()
         kernel.flush()
@@ -241,6 +243,8 @@ class Loop:
                 self._workers.ready(peer.name, message)
             case Started():
                 self._runs.started(peer, message)
+            case Standing():
+                self._dispatch.standby.said(peer.name, message)
             case Call():
                 self._control.call(peer, item.address, message)
             case Bye():

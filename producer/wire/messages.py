@@ -60,6 +60,7 @@ class TaskMsg(Message):
     workspace: JsonObject | None = None
     config_dir: str
     home: str
+    known_as: str | None = None  # where the directory of these two is to be found from now on, if it lies elsewhere
     session_id: str
     resume: bool = False
     interrupted: str | None = None
@@ -96,6 +97,12 @@ class Refuse(Message):
     reason: str
 
 
+class StandBy(Message):
+    """Have a process ready for this attempt, whose task is yet to come; None: for none. The last one counts."""
+
+    task: TaskMsg | None = None
+
+
 class Reply(Message):
     """Answer to a Call, a Reserve or a control Request, correlated by ``call``."""
 
@@ -126,6 +133,13 @@ class Ready(Message):
     """The worker can take ``free`` more tasks now (an absolute credit, not an increment)."""
 
     free: int
+
+
+class Standing(Message):
+    """Whether the process that StandBy asked for is connected."""
+
+    attempt: Ulid
+    connected: bool
 
 
 class Started(Message):
@@ -313,7 +327,7 @@ class Event(Message):
 TYPES: dict[str, type[Message]] = {
     cls.__name__: cls
     for cls in (
-        Welcome, TaskMsg, Cancel, Ack, Drain, Ping, Refuse, Reply, Hello, Ready, Started, Call, Pong, Bye, Progress,
-        Result, GatewayHello, Open, Reserve, Metered, Booked, Close, Closed, Request, Event,
+        Welcome, TaskMsg, StandBy, Cancel, Ack, Drain, Ping, Refuse, Reply, Hello, Ready, Standing, Started, Call, Pong,
+        Bye, Progress, Result, GatewayHello, Open, Reserve, Metered, Booked, Close, Closed, Request, Event,
     )
 }  # fmt: skip
