@@ -200,6 +200,8 @@ class Loop:
             self._tend()
             if self._leaving == "stop":
                 self._stop_everything()
+            elif self._brake.state.now:
+                self._dispatch.standby.dismiss()
             elif not self._brake.state.armed and self._leaving is None:
                 kernel.store.queue.release_due()
                 self._workers.converge(self._desired())
@@ -355,7 +357,9 @@ class Loop:
         survivors += self._gateway.stop()
         with kernel.store.transaction():
             self._workers.forget_all()
+            self._dispatch.standby.recover()
             kernel.audit("producer_shutdown", survivors=survivors)
+        kernel.flush()
         return survivors
 
     def _sweep(self, dead: list[Worker] | None = None) -> None:

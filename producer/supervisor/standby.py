@@ -76,6 +76,13 @@ class Standby:
                     self._used(self._places.pop(worker.id).prepared.attempt)
                     self._kernel.send("tasks", worker.address, StandBy())
 
+    def dismiss(self) -> None:
+        """Have nothing stand by any more: everything was told to stop."""
+        for ident, place in self._places.items():
+            self._used(place.prepared.attempt)
+            self._kernel.send("tasks", ident.encode(), StandBy())
+        self._places.clear()
+
     def said(self, worker: str, message: Standing) -> None:
         """A worker says whether its process is connected."""
         place = self._places.get(worker)
