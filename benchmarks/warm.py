@@ -37,13 +37,13 @@ TOOLS = ["Read", "Write", "Edit", "Bash"]
 PATIENCE = 60.0
 
 
-def until(condition: object, what: str) -> object:
+def until(condition: object, what: str, every: float = 0.01) -> object:
     """Wait for something true; SystemExit where it does not come about."""
     deadline = time.monotonic() + PATIENCE
     while not (found := condition()):  # type: ignore[operator]
         if time.monotonic() > deadline:
             raise SystemExit(f"{what} did not come about in {PATIENCE:g} s")
-        time.sleep(0.01)
+        time.sleep(every)
     return found
 
 
@@ -55,7 +55,7 @@ class Bench:
         self.root = base / "p"
         self.root.mkdir()
         common = {"daily_cap_usd": 50, "dispatch_reservation_usd": 0.01, "allowed_tools": TOOLS}
-        roles = {"warm": common, "cold": {**common, "warm": False}}
+        roles = {"warm": common, "cold": {**common, "allowed_tools": [*TOOLS], "warm": False}}
         (self.root / "producer.yaml").write_text(
             yaml.safe_dump({"project_name": "bench", "budget": {"project_ceiling_usd": 100, "agents": roles}})
         )
@@ -71,7 +71,9 @@ class Bench:
         command = [sys.executable, "-m", "producer", "--config", str(self.root / "producer.yaml"), "run"]
         log = (self.base / "log").open("wb")
         process = subprocess.Popen(command, env=self.env, stdout=log, stderr=log, start_new_session=True)
-        until(self.idle, "an idle fleet")
+        until(lambda: self.idle() or process.poll() is not None, "an idle fleet")
+        if process.poll() is not None:
+            raise SystemExit((self.base / "log").read_text())
         return process
 
     def idle(self) -> bool:
@@ -92,6 +94,11 @@ class Bench:
                 found += [process] if Path(process.exe()).name == "claude" else []
         return found
 
+    def rest(self) -> None:
+        """Wait until a process stands by, and for the machine to come to rest after its start."""
+        until(lambda: len(self.standing()) == 1 and self.idle(), "a process that stands by", 0.2)
+        time.sleep(1.0)
+
     def asked(self, task: str) -> float:
         """When the model had the task's request, in epoch seconds."""
         found = until(lambda: [ln for ln in self.note.read_text().splitlines() if ln.endswith(task)], "the request")
@@ -99,8 +106,7 @@ class Bench:
 
     def task(self, role: str) -> float:
         """Seconds from the claim of a fresh task to its request."""
-        until(lambda: len(self.standing()) == 1 and self.idle(), "a process that stands by")
-        time.sleep(0.5)  # it has just been started: let the machine come to rest, as for the other two
+        self.rest()
         with LedgerClient(self.ledger, actor="bench") as client:
             ident = client.insert_task(agent_owner=role, title="t", description="Say hello.")
             asked = self.asked(ident)
@@ -115,7 +121,7 @@ class Bench:
         ident = new_id()
         own = self.base / ident
         own.mkdir()
-        time.sleep(0.5)
+        self.rest()
         options = sdk.ClaudeAgentOptions(
             cwd=self.root, model="claude-sonnet-5-5", tools=TOOLS, allowed_tools=TOOLS, permission_mode="dontAsk",
             setting_sources=[], strict_mcp_config=True, skills=[], verbatim_prompts=True,
@@ -159,7 +165,7 @@ def main() -> None:
             warm.append(bench.task("warm"))
             plain.append(bench.query())
             cold.append(bench.task("cold"))
-        until(lambda: len(bench.standing()) == 1 and bench.idle(), "a process that stands by")
+        bench.rest()
         (stood,) = bench.standing()
         memory = stood.memory_full_info()
         before = sum(stood.cpu_times()[:2])
