@@ -22,7 +22,13 @@ JsonObject = dict[str, Any]
 class Message(BaseModel):
     """A typed JSON object. Strict: text is not coerced to numbers."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(
+        strict=True,
+        frozen=True,
+        extra="ignore",
+        allow_inf_nan=False,
+        defer_build=True,  # most processes use a few of them
+    )
 
 
 # ---- tasks socket: supervisor to worker --------------------------------------------------------------------------
