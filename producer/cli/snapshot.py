@@ -13,10 +13,6 @@ from producer.cli.app import App
 from producer.core.money import format_usd
 from producer.errors import LedgerBusy, NoSupervisor
 from producer.ids import iso, utc_today
-from producer.ledger import standing, trust
-from producer.ledger.marks import Marks
-from producer.sandbox import in_force
-from producer.schedule import PREFIX, upcoming
 from producer.version import __version__
 
 if TYPE_CHECKING:
@@ -41,6 +37,10 @@ def snapshot(app: App, seconds: float = 5.0) -> dict[str, Any]:
 
 def from_ledger(app: App, reader: Reader, holder: Holder | None = None, *, brief: bool = False) -> dict[str, Any]:
     """The state as the ledger and the switch file tell it; ``brief``: without queue and events."""
+    from producer.ledger import trust
+    from producer.ledger.marks import Marks
+    from producer.schedule import PREFIX, upcoming
+
     switch = killswitch.read(app.config.kill_switch)
     return {
         "project": app.config.project_name,
@@ -82,6 +82,9 @@ def _money(spent: int, held: int, cap: int) -> dict[str, str]:
 
 
 def _roles(app: App, reader: Reader) -> dict[str, Any]:
+    from producer.ledger import standing
+    from producer.sandbox import in_force
+
     known = standing.roles(reader)
     found: dict[str, Any] = {}
     for name, role in app.config.roles.items():

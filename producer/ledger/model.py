@@ -56,6 +56,13 @@ class Ready(NamedTuple):
     cost: int
 
 
+class Prepared(NamedTuple):
+    """An attempt whose process was started before there was a task for it: its id, and its session's."""
+
+    attempt: str
+    session: str
+
+
 class Claim(NamedTuple):
     """A task that was just claimed, and its attempt."""
 

@@ -53,6 +53,7 @@ from producer.wire.messages import (
     Request,
     Reserve,
     Result,
+    Standing,
     Started,
 )  # fmt: skip
 from producer.wire.sockets import Incoming, Malformed
@@ -131,6 +132,7 @@ class Loop:
             self._gateway.adopt()
             self._workers.adopt_registered()
             self._runs.recover()
+            self._dispatch.standby.recover()
             self._schedule.tend()
             self._escalated_before = self._escalations()
         kernel.flush()
@@ -201,6 +203,8 @@ class Loop:
             self._tend()
             if self._leaving == "stop":
                 self._stop_everything()
+            elif self._brake.state.now:
+                self._dispatch.standby.dismiss()
             elif not self._brake.state.armed and self._leaving is None:
                 kernel.store.queue.release_due()
                 self._workers.converge(self._desired())
@@ -245,6 +249,8 @@ class Loop:
                 self._workers.ready(peer.name, message)
             case Started():
                 self._runs.started(peer, message)
+            case Standing():
+                self._dispatch.standby.said(peer.name, message)
             case Call():
                 self._control.call(peer, item.address, message)
             case Bye():
@@ -355,7 +361,9 @@ class Loop:
         survivors += self._gateway.stop()
         with kernel.store.transaction():
             self._workers.forget_all()
+            self._dispatch.standby.recover()
             kernel.audit("producer_shutdown", survivors=survivors)
+        kernel.flush()
         return survivors
 
     def seal(self, how: str) -> None:

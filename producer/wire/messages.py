@@ -61,6 +61,7 @@ class TaskMsg(Message, frozen=True):
     env: dict[str, str] = {}
     workspace: JsonObject | None = None
     sandbox: JsonObject | None = None
+    known_as: str | None = None  # where the directory of config_dir and home is to be found from now on, if elsewhere
     resume: bool = False
     interrupted: str | None = None
     auth: Literal["gateway", "inherit", "none"] = "none"
@@ -96,6 +97,12 @@ class Refuse(Message, frozen=True):
     reason: str
 
 
+class StandBy(Message, frozen=True):
+    """Have a process ready for this attempt, whose task is yet to come; None: for none. The last one counts."""
+
+    task: TaskMsg | None = None
+
+
 class Reply(Message, frozen=True):
     """Answer to a Call, a Reserve or a control Request, correlated by ``call``."""
 
@@ -126,6 +133,13 @@ class Ready(Message, frozen=True):
     """The worker can take ``free`` more tasks now (an absolute credit, not an increment)."""
 
     free: int
+
+
+class Standing(Message, frozen=True):
+    """Whether the process that StandBy asked for is connected."""
+
+    attempt: Ulid
+    connected: bool
 
 
 class Started(Message, frozen=True):
@@ -313,7 +327,7 @@ class Event(Message, frozen=True):
 TYPES: dict[str, type[Message]] = {
     cls.__name__: cls
     for cls in (
-        Welcome, TaskMsg, Cancel, Ack, Drain, Ping, Refuse, Reply, Hello, Ready, Started, Call, Pong, Bye, Progress,
-        Result, GatewayHello, Open, Reserve, Metered, Booked, Close, Closed, Request, Event,
+        Welcome, TaskMsg, StandBy, Cancel, Ack, Drain, Ping, Refuse, Reply, Hello, Ready, Standing, Started, Call, Pong,
+        Bye, Progress, Result, GatewayHello, Open, Reserve, Metered, Booked, Close, Closed, Request, Event,
     )
 }  # fmt: skip
