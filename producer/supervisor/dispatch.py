@@ -119,7 +119,7 @@ class Dispatch:
         fixed, metered = self._settings(claim.role), self._auth.metered
         own = claim.attempt if prepared else claim.task
         prompt = dispatch_prompt(self._kernel.config.project_name, claim)
-        return replace(
+        message = replace(
             fixed,
             max_budget=self._stop_at(claim),
             interrupted=why_again(self._kernel.store.db, claim, prompt) if claim.resume else None,
@@ -137,8 +137,9 @@ class Dispatch:
             resume=claim.resume,
             base_url=self._gateway.url if metered else None,
             api_token=self._gateway.token(claim.attempt) if metered else None,
-            **self._workspaces.message(claim, prompt),
         )
+        elsewhere = self._workspaces.message(claim, prompt)
+        return replace(message, **elsewhere) if elsewhere else message
 
     def _stop_at(self, claim: Claim) -> MicroUSD | None:
         """Where the SDK itself shall stop: at the rest of the task's budget; without a gateway, also of the caps."""
