@@ -33,9 +33,9 @@ def test_an_alarm_and_an_anchor_that_fails_stand_on_the_page(filled: Project, we
         client.append_audit(
             agent_owner="producer", action="audit_broken", detail={"problem": "row 3 <i>is</i> missing"}
         )
-    with closing(Store(filled.places.ledger, head_file=filled.places.state / "audit.head")) as store:
-        with store.transaction():  # as the courier leaves it
-            store.set_meta(ANCHOR, json.dumps(fared))
+    head = filled.places.state / "audit.head"
+    with closing(Store(filled.places.ledger, head_file=head)) as store, store.transaction():
+        store.set_meta(ANCHOR, json.dumps(fared))  # as the courier leaves it
     found = web.get("/audit").text
     assert "row 3 &lt;i&gt;is&lt;/i&gt; missing" in found and "&lt;b&gt;no space&lt;/b&gt;" in found
     assert "The anchor command fails" in lead(web)
