@@ -38,6 +38,7 @@ layers: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/dispatch.py
+	$(BIN)/python benchmarks/audit.py --rows 300000
 
 docs: $(READY)
 	$(BIN)/python -m producer.core.lifecycle > docs/lifecycle.md

@@ -153,7 +153,8 @@ class Project:
         """
         with self.reader() as reader:
             state = self.places.state
-            kept = [head for name in ("audit.head", "audit.checkpoint") for head in export.read_heads(state / name)]
+            files = [state / "audit.head", *state.glob("audit.checkpoint")]
+            kept = [head for file in files for head in export.read_heads(file)]
             verdict = export.check(reader, kept, KeyRing.read(state))
         assert verdict.ok, verdict.problem
         assert self.rows("SELECT * FROM holds") == []
