@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from siege import ALLOWED, FILES, OFFLINE, TREE, Fallen
 
@@ -68,3 +70,15 @@ def test_no_daemon_outlives_its_attempt(fallen: Fallen, way: str) -> None:
 def test_status_says_in_what_way_agents_are_held(fallen: Fallen) -> None:
     assert "sandbox      bwrap: code, file, past, off (gateway only), tree" in fallen.status["bwrap"]
     assert "sandbox      NONE for code, file, past: what they run may do what you may do" in fallen.status["none"]
+
+
+@pytest.mark.parametrize("way", [*WAYS, "none"])
+def test_only_an_operators_reload_changes_what_is_in_force(fallen: Fallen, way: str) -> None:
+    """Held or not: what an agent does to the file is not what the supervisor works with."""
+    run = held(fallen, way, "code")
+    (start,) = run.project.actions("producer_boot")
+    before = hashlib.sha256(fallen.before[way]["producer.yaml"]).hexdigest()
+    assert start["detail"]["config"] == before
+    assert run.project.actions("config_reloaded") == [] and run.project.actions("reload_refused") == []
+    changed = hashlib.sha256(run.project.file.read_bytes()).hexdigest() != before
+    assert changed is (way == "none"), "without a sandbox the file itself is the agent's"
