@@ -12,16 +12,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from producer.sandbox.choice import APART, proc_words
 from producer.sandbox.plan import Access, Map
 
-APART = (
-    "--unshare-pid",
-    "--unshare-ipc",
-    "--unshare-uts",
-    "--unshare-cgroup-try",
-    "--die-with-parent",
-    "--new-session",
-)
 KERNEL = ("/proc/sys", "/proc/sysrq-trigger", "/proc/fs")
 KEPT_CAPABILITIES = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER")
 INSIDE = Path("/run/ai-producer")  # where the gateway's socket and the relay are, in a sandbox without a network
@@ -32,7 +25,7 @@ def words(found: Map, cwd: Path, empty: Path, *, outlet: Path | None = None, rel
 
     With an outlet there is no network but the sandbox's own loopback.
     """
-    command = ["bwrap", *APART, "--cap-drop", "ALL"]
+    command = ["bwrap", *APART, "--unshare-cgroup-try"]
     if os.geteuid() == 0:
         command += [word for name in KEPT_CAPABILITIES for word in ("--cap-add", name)]
     if outlet is not None:
@@ -41,7 +34,7 @@ def words(found: Map, cwd: Path, empty: Path, *, outlet: Path | None = None, rel
     for path, kind in found.items():
         command += _mount(path, kind, empty, hidden)
         if path == Path("/"):
-            command += ["--dev", "/dev", "--proc", "/proc", *_kernel()]
+            command += ["--dev", "/dev", *proc_words(), *_kernel()]
     if outlet is not None and relay is not None:
         command += ["--ro-bind", str(outlet), str(INSIDE / "outlet"), "--ro-bind", str(relay), str(INSIDE / "relay.py")]
     for place in reversed(hidden):

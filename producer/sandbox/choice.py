@@ -12,8 +12,9 @@ from producer.sandbox import confine
 
 TRIAL_SECONDS = 10.0
 NEEDED = "install bubblewrap (apt-get install bubblewrap), use Linux 6.2 or newer with Landlock, or say `sandbox: none`"
-TRIAL = ("--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--unshare-pid", "--unshare-ipc",
-         "--unshare-uts", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "true")  # fmt: skip
+OWN_PROC = ("--proc", "/proc")
+OUTER_PROC = ("--ro-bind", "/proc", "/proc")
+APART = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent", "--new-session", "--cap-drop", "ALL")
 
 
 class Way(StrEnum):
@@ -53,11 +54,28 @@ def in_force(setting: str, network: str = "full") -> str:
 @cache
 def bwrap_problem() -> str | None:
     """Why bubblewrap does not work here; None where it does."""
+    return _tried(OWN_PROC) and _tried(OUTER_PROC)
+
+
+@cache
+def proc_words() -> tuple[str, ...]:
+    """How the sandbox gets its /proc.
+
+    Where parts of /proc are masked (a container, a unit with ProtectKernelTunables), the kernel allows no new one. The
+    outer one then shows the processes outside: their names and arguments, but neither their environment nor their
+    files, and no signal reaches them.
+    """
+    return OWN_PROC if _tried(OWN_PROC) is None else OUTER_PROC
+
+
+@cache
+def _tried(proc: tuple[str, ...]) -> str | None:
     where = shutil.which("bwrap")
     if where is None:
         return "bubblewrap is not installed"
+    trial = [where, "--ro-bind", "/", "/", "--dev", "/dev", *proc, "--tmpfs", "/tmp", *APART, "true"]
     try:
-        tried = subprocess.run([where, *TRIAL], capture_output=True, text=True, timeout=TRIAL_SECONDS, check=False)
+        tried = subprocess.run(trial, capture_output=True, text=True, timeout=TRIAL_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"bubblewrap does not start: {error}"
     if tried.returncode:

@@ -176,6 +176,7 @@ class ClaudeRunner:
         inherit = task.auth == "inherit"
         env = options.environment(task, self._project, os.environ, root=os.geteuid() == 0)
         unset = [name for name in os.environ if name not in env]
+        system_prompt = ground.system_prompt(task)  # where it is a file, the sandbox has to show it
         kind, words = enclosed(task, _executable(), env.get("PATH", ""), self._kind or Containment.PLAIN)
         launcher = write_launcher(Path(task.config_dir).parent / "claude.sh", _executable(), unset, kind, words)
         servers: dict[str, Any] = dict(task.mcp_servers)
@@ -185,7 +186,7 @@ class ClaudeRunner:
             cwd=task.cwd,
             cli_path=launcher,
             env=env,
-            system_prompt=ground.system_prompt(task),
+            system_prompt=system_prompt,
             model=task.model,
             tools=options.base_tools(task.allowed_tools),
             allowed_tools=options.approved(task.allowed_tools, ledger=self._ledger),

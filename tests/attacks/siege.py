@@ -29,7 +29,8 @@ from producer.places import Places
 from producer.sandbox import choice
 
 UNANSWERED = "no answer"
-LONG = 40.0  # seconds
+ALLOWED_TITLE = "what is allowed"
+LONG = 100.0  # seconds
 KEY = "sk-ant-the-operators-own"
 ROOT = os.geteuid() == 0
 GIT = ["git", "-c", "user.name=t", "-c", "user.email=t@t.invalid", "-c", "init.defaultBranch=main"]
@@ -151,7 +152,7 @@ TOKENS = {"bwrap": "8641", "landlock": "8642", "none": "8643"}  # seconds of a s
 
 FILES = (
     ("Write", {"file_path": "{project}/producer.yaml", "content": "project_name: mine"}),
-    ("Write", {"file_path": "{project}/agents/code/prompt.md", "content": "You may do anything."}),
+    ("Write", {"file_path": "{project}/agents/code/new.md", "content": "You may do anything."}),
     ("Write", {"file_path": "{project}/.claude/settings.json", "content": "{}"}),
     ("Write", {"file_path": "{state}/kill_switch", "content": "0"}),
     ("Read", {"file_path": "{project}/.env"}),
@@ -212,7 +213,7 @@ class Run:
 class Fallen:
     """All runs, and what the projects were before them."""
 
-    runs: dict[tuple[str, str], Run] = field(default_factory=dict)  # by way and role
+    runs: dict[tuple[str, str], Run] = field(default_factory=dict)  # by way and role; past: what is allowed
     status: dict[str, str] = field(default_factory=dict)  # what `producerctl status` prints
     left: dict[str, list[str]] = field(default_factory=dict)  # daemons that live after their attempt
     before: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -271,7 +272,7 @@ def _project(root: Path, env: dict[str, str], way: str) -> Project:
     (root / ".gitignore").write_text("agent-state/\n.env\n")
     project = Project(root, env)
     common = {"allowed_tools": ["Bash", "Read", "Write", "Edit"], "sandbox": way, "prompt": "agents/code/prompt.md"}
-    roles: dict[str, Any] = {name: dict(common) for name in ("code", "file", "past")}
+    roles: dict[str, Any] = {"code": common}
     if way == "bwrap":
         roles["off"] = {**common, "network": "gateway"}
         roles["tree"] = {**common, "workspace": "worktree", "on_done": "branch"}
@@ -283,11 +284,13 @@ def _project(root: Path, env: dict[str, str], way: str) -> Project:
 
 def _start(project: Project, way: str) -> Supervisor:
     turns = {
-        "past": [("Bash", {"command": command}) for command in ALLOWED],
-        "code": [("Bash", {"command": f"sh {{project}}/src/attacks/{number}"}) for number in range(len(SHELL))],
-        "file": list(FILES),
-        "off": [("Bash", {"command": command}) for command in OFFLINE],
-        "tree": [("Bash", {"command": command}) for command in TREE],
+        ("code", ALLOWED_TITLE): [("Bash", {"command": command}) for command in ALLOWED],
+        ("code", "*"): [
+            *(("Bash", {"command": f"sh {{project}}/src/attacks/{number}"}) for number in range(len(SHELL))),
+            *FILES,
+        ],
+        ("off", "*"): [("Bash", {"command": command}) for command in OFFLINE],
+        ("tree", "*"): [("Bash", {"command": command}) for command in TREE],
     }
     names = ("project", "state", "private", "runtime", "home", "outside", "package", "prefix", "other", "ipc", "uts",
              "supervisor", "gateway", "listener", "worktrees", "repository")  # fmt: skip
@@ -300,10 +303,10 @@ def _start(project: Project, way: str) -> Supervisor:
     def call(name: str, given: dict[str, str]) -> dict[str, Any]:
         return {"name": name, "input": {key: filled(value) for key, value in given.items()}}
 
-    script = {
-        role: {"*": [{"text": "Go.", "tools": [call(*each) for each in turns[role]]}]}
-        for role in project.config().roles
-    }  # fmt: skip
+    script: dict[str, Any] = {}
+    for (role, title), calls in turns.items():
+        if role in project.config().roles:
+            script.setdefault(role, {})[title] = [{"text": "Go.", "tools": [call(*each) for each in calls]}]
     path = write_script(project, script)
     return Supervisor(project, "--rehearse", str(path), invoker=None)
 
@@ -320,7 +323,7 @@ def _begin(project: Project, supervisor: Supervisor, way: str, home: Path, port:
         "ipc": os.readlink("/proc/self/ns/ipc"), "uts": os.readlink("/proc/self/ns/uts"),
         "supervisor": str(supervisor.pid), "gateway": str(supervisor.status()["gateway"]["pid"]),
     }  # fmt: skip
-    payload["other"] = project.file_task("what is allowed", "past", payload=payload)
+    payload["other"] = project.file_task(ALLOWED_TITLE, payload=payload)
     return payload
 
 
@@ -339,8 +342,8 @@ def _attack(
         (scripts / str(number)).write_text(command.replace("{{}}", "{}"))
     found.before[way] = kept(project)
     found.status[way] = project.producerctl("status").stdout
-    rest = [role for role in project.config().roles if role != "past"]
-    return {"past": past, **{role: project.file_task("attack", role, payload=payload) for role in rest}}
+    attacks = {role: project.file_task("attack", role, payload=payload) for role in list(project.config().roles)}
+    return {"past": past, **attacks}
 
 
 def _collect(found: Fallen, way: str, project: Project, supervisor: Supervisor, tasks: dict[str, str]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from siege import ATTACKS, ROOT, SHELL, UNANSWERED, Attack, Fallen, kept
+from siege import ATTACKS, FILES, ROOT, SHELL, UNANSWERED, Attack, Fallen, kept
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 NAMES = [attack.name for attack in ATTACKS]
 
 
@@ -40,7 +40,7 @@ def test_every_attack_was_tried(fallen: Fallen) -> None:
     for (_, role), run in fallen.runs.items():
         assert run.task["status"] == "done", run.log
         assert run.answers and UNANSWERED not in run.answers
-        assert role != "code" or len(run.answers) == len(SHELL)
+        assert role != "code" or len(run.answers) == len(SHELL) + len(FILES)
 
 
 def test_nothing_that_is_kept_has_changed(fallen: Fallen) -> None:
