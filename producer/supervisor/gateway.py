@@ -153,7 +153,9 @@ class Gateway:
         assert self.pid is not None
         data = {"pid": self.pid, "pid_start": psutil.Process(self.pid).create_time(), "settings": self._settings()}
         path: Path = self._kernel.places.workers / "gateway"
-        path.write_text(json.dumps(data))
+        fresh = path.with_name(".gateway.new")  # one that is killed here must leave its successor something to read
+        fresh.write_text(json.dumps(data))
+        fresh.replace(path)
 
     def _alive(self) -> bool:
         if self._child is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import time
 
 import pytest
 from driving import Project, carriers, until
-from rehearsing import LONG, equal_bills, rehearse, requests, shell, with_shell
+from rehearsing import LONG, equal_bills, rehearse, requests, shell, with_shell, write_script
 
 DEATHS = 20
 ANSWERS = 30
@@ -38,6 +40,41 @@ def test_twenty_deaths_of_the_supervisor_during_one_run(project: Project, superv
     assert len(project.actions("task_completed")) == 1 and project.actions("gateway_exited") == []
     assert supervisor.workers()[0]["pid"] == worker["pid"]
     print(f"{DEATHS} deaths, ${equal_bills(project) / 1e6:.6f} billed once; back after {max(boots):.1f} s at most")
+    assert supervisor.stop() == 0
+
+
+DIES_WHILE_REMEMBERING = """
+import os, pathlib, signal
+
+write = pathlib.Path.write_text
+
+def dies(path, text, *more, **given):
+    if "gateway" in path.name and "pid_start" in text:
+        path.open("w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return write(path, text, *more, **given)
+
+pathlib.Path.write_text = dies
+"""
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(600)
+def test_a_supervisor_killed_while_it_notes_the_gateways_pid_does_not_lose_it(project: Project, supervise) -> None:
+    project.configure({"code": with_shell()}, gateway={"record": True})
+    play = {"code": {"*": [{"text": "Done."}]}}
+    supervisor = rehearse(supervise, project, play)
+    noted = project.places.workers / "gateway"
+    supervisor.until(lambda: supervisor.status()["gateway"]["url"], LONG, "the gateway")
+    gateway = json.loads(noted.read_text())["pid"]
+    supervisor.kill()
+    script = str(write_script(project, play))
+    dying = supervise("--rehearse", script, invoker=None, prelude=DIES_WHILE_REMEMBERING)
+    assert dying.process.wait(LONG) == -signal.SIGKILL
+    supervisor = rehearse(supervise, project, play)
+    supervisor.until_status(project.file_task(), "done", seconds=LONG)
+    assert project.actions("gateway_exited") == [] and json.loads(noted.read_text())["pid"] == gateway
+    equal_bills(project)
     assert supervisor.stop() == 0
 
 
