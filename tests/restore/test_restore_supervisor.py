@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
-from driving import Project, carriers, until
+from driving import SOURCE, Project, carriers, until
 from rehearsing import LONG, equal_bills, rehearse, requests, shell, with_shell, write_script
 
 DEATHS = 20
@@ -122,6 +124,35 @@ def test_orphans_finish_what_they_have_and_leave_after_their_time(project: Proje
     assert time.monotonic() - began >= 8.0, "they left at once"
     assert list(project.places.workers.glob("*.json")) == []
     equal_bills(project)
+
+
+def install(where: Path, version: str) -> None:
+    """The program as a package manager leaves it: its files, and what says its version."""
+    shutil.copytree(Path(SOURCE) / "producer", where / "producer", dirs_exist_ok=True)
+    about = where / "ai_producer-7.dist-info"
+    about.mkdir(exist_ok=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: ai-producer\nVersion: {version}\n")
+
+
+def test_a_restart_with_a_new_version_loses_no_run(project: Project, supervise, tmp_path: Path) -> None:
+    install(tmp_path / "program", "7.0.0")
+    supervisor = supervise(env={"PYTHONPATH": str(tmp_path / "program")}).ready()
+    task = project.file_task(payload={"sleep_seconds": 3})
+    supervisor.until_status(task, "in_progress")
+    (before,) = supervisor.workers()
+    install(tmp_path / "program", "7.1.0")
+    supervisor.ask("restart")
+    supervisor.until(lambda: len(project.actions("producer_boot")) == 2, LONG, "the second boot")
+    assert [row["detail"]["version"] for row in project.actions("producer_boot")] == ["7.0.0", "7.1.0"]
+    shown = supervisor.until_status(task, "done", seconds=LONG)
+    assert [attempt["state"] for attempt in shown["attempts"]] == ["succeeded"]
+    assert [worker["pid"] for worker in supervisor.workers()] == [before["pid"]], (
+        "the old version's worker was not kept"
+    )
+    later = project.file_task()
+    assert len(supervisor.until_status(later, "done")["attempts"]) == 1, "it works no more under the new version"
+    assert supervisor.stop() == 0
+    project.books_balance()
 
 
 STUCK = """
