@@ -125,6 +125,7 @@ def io_error(battle: Round) -> Struck:
     command = ["strace", "-f", "-qq", "-o", str(log), "-e", "trace=fsync,fdatasync", "-e",
                "inject=fsync,fdatasync:error=EIO", "-p", str(pid)]  # fmt: skip
     tracer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    processes.comes_to_be_traced(pid)
 
     def end() -> int:
         tracer.send_signal(signal.SIGINT)  # it lets go of what it traces
@@ -145,7 +146,7 @@ def frames(kind: str) -> Callable[[Round], Struck]:
     def harm(battle: Round) -> Struck:
         if time.monotonic() - battle.started < 1.5:
             return None  # nobody says anything yet
-        plan = {"kind": kind, "until": time.monotonic() + 5, "share": battle.random.choice((0.1, 0.3, 0.6)),
+        plan = {"kind": kind, "until": time.monotonic() + 5, "share": battle.random.choice((0.2, 0.4, 0.7)),
                 "seconds": battle.random.uniform(0.05, 0.5)}  # fmt: skip
         before = _hit(battle.site, kind)
         _replace(battle.site / "frames", json.dumps(plan))
@@ -194,9 +195,9 @@ EVERYWHERE: dict[str, tuple[int, float, float, Callable[[Round], Struck]]] = {
     "clock jump of a day": (3, 0.3, 2.0, clock_jump),
     "fd exhaustion": (3, 0.3, 1.5, no_descriptors),
     "EIO on fsync": (3, 0.5, 1.5, io_error),
-    "frames dropped": (3, 0.5, 2.0, frames("drop")),
-    "frames duplicated": (3, 0.5, 2.0, frames("duplicate")),
-    "frames delayed": (3, 0.5, 2.0, frames("delay")),
+    "frames dropped": (3, 0.7, 2.5, frames("drop")),
+    "frames duplicated": (3, 0.7, 2.5, frames("duplicate")),
+    "frames delayed": (3, 0.7, 2.5, frames("delay")),
     "producerctl restart": (2, 0, 0, restart),
     "kill --now, resume": (1, 0.5, 1.0, kill_now),
 }

@@ -70,6 +70,20 @@ def comes_to(pid: int, states: str, seconds: float = 2.0) -> bool:
         time.sleep(0.005)
 
 
+def comes_to_be_traced(pid: int, seconds: float = 5.0) -> bool:
+    """Whether a tracer soon holds a process."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            return False
+        if "TracerPid:\t0\n" not in status:
+            return True
+        time.sleep(0.01)
+    return False
+
+
 def has_loaded(pid: int, library: bytes) -> bool:
     """Whether a living process has a library in its memory."""
     with suppress(OSError):
