@@ -174,6 +174,8 @@ class Gateway:
     def hello(self, message: GatewayHello) -> None:
         """The gateway (re)connected: tell it which attempts are open, and which are over."""
         self.connected, self.url, self.pid = True, message.url, message.pid
+        if self._child is not None and self._child.pid != message.pid:
+            self._child = None  # an older one lives, and the one that we started leaves at its lock
         self._kernel.send("tasks", GATEWAY.encode(), Welcome(supervisor=self._kernel.id, version=__version__))
         self._remember()
         self._waiting.clear()  # it asks again what it still wants

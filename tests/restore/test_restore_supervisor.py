@@ -82,6 +82,24 @@ def test_a_supervisor_killed_while_it_notes_the_gateways_pid_does_not_lose_it(pr
 
 @pytest.mark.e2e
 @pytest.mark.timeout(600)
+def test_a_living_gateway_of_which_no_note_is_left_is_taken_over_and_ended(project: Project, supervise) -> None:
+    play = {"code": {"*": [{"text": "Done."}]}}
+    supervisor = rehearse(supervise, project, play)
+    noted = project.places.workers / "gateway"
+    supervisor.until(lambda: supervisor.status()["gateway"]["url"], LONG, "the gateway")
+    gateway = json.loads(noted.read_text())["pid"]
+    supervisor.kill()
+    noted.unlink()
+    supervisor = rehearse(supervise, project, play)
+    supervisor.until(lambda: supervisor.status()["gateway"]["pid"] == gateway, LONG, "the older gateway")
+    supervisor.until_status(project.file_task(), "done", seconds=LONG)
+    assert supervisor.status()["gateway"]["pid"] == json.loads(noted.read_text())["pid"] == gateway
+    assert supervisor.stop() == 0
+    assert not carriers(project.places.key), "it outlived its project"
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(600)
 def test_a_restart_keeps_the_scale_the_workers_and_a_run_of_the_real_cli(project: Project, supervise) -> None:
     project.configure({"code": with_shell(max_turns=100)}, gateway={"record": True})
     play = {"code": {"*": [shell("[ -e go ] || sleep 1", output_tokens=20) for _ in range(25)] + [{"text": "Done."}]}}
