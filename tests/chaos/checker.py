@@ -12,11 +12,14 @@ import sqlite3
 from collections import Counter, defaultdict
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 NUMBERS = ("lost tasks", "duplicated completions", "leaked holds", "survivors", "dollars adrift", "audit breaks")
+HALF_A_DAY = 43_200  # seconds
 ENDINGS = ("task_completed", "task_failed", "task_interrupted", "attempt_ended")
 
 
@@ -336,3 +339,7 @@ def _audit(found: Findings, ledger: Ledger, head: Path) -> None:
     for body in ledger.bodies:
         if body["action"] == "audit_head_mismatch":
             found.add("audit breaks", f"rows were lost: {body['detail']}")
+    times = [datetime.fromisoformat(body["at"]) for body in ledger.bodies]
+    found.notes["leaps of the clock in the audit log"] += sum(
+        abs((after - before).total_seconds()) > HALF_A_DAY for before, after in pairwise(times)
+    )
