@@ -10,6 +10,7 @@ measured process and its children that have ended.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
 import socket
@@ -44,7 +45,9 @@ class Bench:
         self.env = {"HOME": str(base), "XDG_STATE_HOME": f"{base}/s", "XDG_RUNTIME_DIR": f"{base}/r",
                     "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "ANTHROPIC_API_KEY": "sk-bench",
                     "ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}  # fmt: skip
-        self.places = Places.of(base / "agent-state" / "ledger.db", self.env)
+        os.environ |= {name: self.env[name] for name in ("HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR")}
+        self.ledger = base / "agent-state" / "ledger.db"
+        self.places = Places.of(self.ledger)
         self.notify = base / "notify"
 
     def command(self, *words: str) -> list[str]:
@@ -66,16 +69,30 @@ class Bench:
                 pass
             return process, time.perf_counter() - began
 
-    def idle(self) -> int:
-        """How many workers are ready."""
+    def workers(self) -> list[dict[str, object]]:
+        """The workers as `status` shows them; none where nobody answers."""
         control = Control(self.places)
         try:
-            roles = control.ask("status", {"brief": True}, seconds=10.0).result["roles"]
+            found: list[dict[str, object]] = control.ask("status", {"brief": True}, 10.0).result["roles"]["code"][
+                "workers"
+            ]
+            return found
         except (NoSupervisor, WireError):
-            return 0
+            return []
         finally:
             control.close()
-        return sum(worker["state"] == "idle" for worker in roles["code"]["workers"])
+
+    def idle(self) -> int:
+        """How many workers are ready."""
+        return sum(worker["state"] == "idle" for worker in self.workers())
+
+    def pids(self) -> list[int]:
+        """The pids of the workers."""
+        return [int(str(worker["pid"])) for worker in self.workers()]
+
+    def gateway(self) -> int:
+        """The pid of the gateway."""
+        return int(json.loads((self.places.workers / "gateway").read_text())["pid"])
 
     def fleet(self, workers: int, invoker: str) -> float:
         """Seconds from the supervisor's start until all of its workers are ready."""

@@ -1,9 +1,10 @@
 """A scripted model API for the benchmarks, in a process of its own: it answers at once, and notes who asked when.
 
-    python benchmarks/upstream.py [--events 1] [--pause 0] [--note FILE]
+    python benchmarks/upstream.py [--note FILE] [--hold]
 
-Prints its URL. Every answer streams ``events`` text deltas, ``pause`` seconds apart. A line of FILE: the epoch
-nanosecond at which a request was complete, and the task that its prompt names.
+Prints its URL. An answer is one text delta, or what the request's metadata asks for: {"user_id": "EVENTS-MS"}, so many
+deltas so many milliseconds apart. A line of FILE: the epoch nanosecond at which a request was complete, and the task
+that its prompt names. With --hold a request that names a task is not answered: its attempt goes on for ever.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+WANTED = re.compile(rb'"user_id": ?"(\d+)-(\d+)"')
 TASK = re.compile(rb"Task: ([0-9A-Z]{26})")
 MESSAGE = {
     "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5-5", "content": [],
@@ -48,8 +50,8 @@ def event(body: dict[str, object]) -> bytes:
 class Upstream:
     """Serves connections; keeps them open."""
 
-    def __init__(self, events: int, pause: float, note: Path | None) -> None:
-        self._events, self._pause = events, pause
+    def __init__(self, note: Path | None, hold: bool) -> None:
+        self._hold = hold
         self._note = os.open(note, os.O_WRONLY | os.O_APPEND | os.O_CREAT) if note else None
         self._begin, self._delta = b"".join(map(event, BEGIN)), event(DELTA)
         self._end = b"".join(map(event, END)) + b"0\r\n\r\n"
@@ -68,14 +70,17 @@ class Upstream:
             writer.close()
 
     async def _answer(self, writer: asyncio.StreamWriter, body: bytes) -> None:
+        task, wanted = TASK.search(body), WANTED.search(body)
+        events, pause = (int(wanted[1]), int(wanted[2]) / 1000) if wanted else (1, 0.0)
         if self._note is not None:
-            task = TASK.search(body)
             os.write(self._note, b"%d %s\n" % (time.time_ns(), task[1] if task else b"-"))
+        if task and self._hold:
+            await asyncio.Event().wait()
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         writer.write(self._begin)
-        for _ in range(self._events):
-            if self._pause:
-                await asyncio.sleep(self._pause)
+        for _ in range(events):
+            if pause:
+                await asyncio.sleep(pause)
             writer.write(self._delta)
             await writer.drain()
         writer.write(self._end)
@@ -97,11 +102,10 @@ def running(*options: str) -> Iterator[str]:
 async def main() -> None:
     """Serve for ever."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=1)
-    parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--note", type=Path)
+    parser.add_argument("--hold", action="store_true")
     given = parser.parse_args()
-    upstream = Upstream(given.events, given.pause, given.note)
+    upstream = Upstream(given.note, given.hold)
     server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0, limit=1 << 22)
     sys.stdout.write(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()

@@ -13,6 +13,7 @@ from typing import Any
 
 from producer.wire.messages import Usage
 
+_ANY = b'"message_'
 _TELLING = (b'"message_start"', b'"message_delta"', b'"message_stop"')
 
 
@@ -39,7 +40,11 @@ class Meter:
 
     def feed(self, chunk: bytes) -> None:
         """A piece of an event stream."""
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        text = self._rest + chunk
+        if _ANY not in text:  # most pieces tell nothing of the cost
+            self._rest = text[text.rfind(b"\n") + 1 :]
+            return
+        *lines, self._rest = text.split(b"\n")
         for line in lines:
             if line.startswith(b"data:") and any(word in line for word in _TELLING):
                 self._event(line[5:])

@@ -113,7 +113,7 @@ class Database:
         connection.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone does not reach the disk's platters
         connection.execute("PRAGMA checkpoint_fullfsync = ON")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
-        connection.execute("PRAGMA cache_size = -65536")  # 64 MiB; with the default of 2 the hot pages are read anew
+        connection.execute("PRAGMA cache_size = -16384")  # 16 MiB; with the default of 2 the hot pages are read anew
         self._migrate(connection)
 
     def _refuse_strangers(self) -> None:

@@ -105,6 +105,7 @@ class Loop:
                 self._turn(self._kernel.server.wait(self._patience()))
             return self._leaving or "stop"
         finally:
+            self._workers.nursery.close()
             self._courier.stop()
             self._reader.close()
             self._control.close()
@@ -373,7 +374,9 @@ class Loop:
     def _sweep(self, dead: list[Worker] | None = None) -> None:
         """End what a dead worker left behind: orphans that came to us, and holders of its attempts' marks."""
         known = frozenset(
-            pid for pid in (*(w.pid for w in self._workers.by_id.values()), self._gateway.pid) if pid is not None
+            pid
+            for pid in (*(w.pid for w in self._workers.by_id.values()), self._gateway.pid, self._workers.nursery.pid)
+            if pid is not None
         )
         entries = tuple(f"{ATTEMPT_MARKER}={attempt}" for worker in dead or [] for attempt in worker.attempts)
         with git.still() as ours:

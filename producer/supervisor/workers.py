@@ -24,6 +24,7 @@ from producer.core.restart import Park, RestartPolicy, on_exit
 from producer.ids import new_id
 from producer.reaper import PROJECT_MARKER, Family, end
 from producer.supervisor.kernel import Child, Kernel
+from producer.supervisor.nursery import Nursery
 from producer.version import __version__
 from producer.wire.auth import Peer
 from producer.wire.messages import Cancel, Drain, Hello, Ping, Ready, Refuse, Welcome
@@ -85,6 +86,7 @@ class Workers:
     def __init__(self, kernel: Kernel, policy: RestartPolicy | None = None) -> None:
         self._kernel = kernel
         self._policy = policy or RestartPolicy()
+        self.nursery = Nursery(kernel)
         self.by_id: dict[str, Worker] = {}
         self.by_fd: dict[int, Worker] = {}
         self.survivors = 0
@@ -190,9 +192,12 @@ class Workers:
                         self.start(role, slot)
                     case DrainWorker(ident):
                         self.drain(self.by_id[ident])
+        self.nursery.rest()
 
     def start(self, role: str, slot: int) -> None:
-        """Start one worker process, in a session of its own."""
+        """Start one worker process, in a session of its own, once that can be done."""
+        if not self.nursery.ready(env := self.environment()):
+            return
         kernel, ident = self._kernel, new_id()
         kernel.keys.issue(Peer("worker", ident, role))
         command = [
@@ -203,7 +208,7 @@ class Workers:
             "--orphan-seconds", str(kernel.config.orphan_seconds),
         ]  # fmt: skip
         log = kernel.places.workers / f"{ident}.log"
-        child = kernel.options.launch(command, self.environment(), log)
+        child = self.nursery.launch(command, env, log)
         worker = Worker(ident, role, slot, child.pid, kernel.monotonic(), child=child)
         self._add(worker)
         kernel.tell("worker_started", role=role, worker=ident, pid=child.pid)
