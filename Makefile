@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 3
+WHICH  ?= not slow
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 READY  := $(VENV)/.ready
 
@@ -15,10 +16,10 @@ demo: $(READY)
 	$(BIN)/producerctl demo
 
 test: $(READY) lint types layers
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "$(WHICH)"
 
-all: $(READY) tools lint types layers
-	$(PYTEST)
+all: tools
+	$(MAKE) test WHICH=
 
 slow: $(READY) tools
 	$(PYTEST) -m slow
