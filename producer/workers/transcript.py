@@ -1,9 +1,9 @@
 """What a claude session's transcript on disk says, before it is taken up again.
 
 CLAUDE_CONFIG_DIR/projects/<slug>/<session>.jsonl: one JSON object a line. The CLI tolerates a cut tail and garbage
-lines, and goes back from the newest message by `parentUuid` until it finds no more. Where a line on that way is lost (on
-a full disk it writes none and goes on) it would silently resume without what came before, its task among it: such a
-transcript is damaged. Spend is kept in `cost-state` lines, written when a process leaves in good order.
+lines, and goes back from the newest message by `parentUuid` until it finds no more. Where a line on that way is lost
+(on a full disk it writes none and goes on) it would silently resume without what came before, its task among it: such
+a transcript is damaged. Spend is kept in `cost-state` lines, written when a process leaves in good order.
 """
 
 from __future__ import annotations
