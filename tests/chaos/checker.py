@@ -190,7 +190,8 @@ def _unexplained(
     match task["status"]:
         case "done":
             undone = [need for need in ledger.needs[ident] if ledger.tasks[need]["status"] != "done"]
-            result = task["result"] != task["description"] and task["title"].startswith("echo")
+            said = {"echo": task["description"], "claude whole": "That is all."}  # in battle.SCRIPT, at its end
+            result = any(task["title"].startswith(kind) and task["result"] != text for kind, text in said.items())
             return f"done before {undone}" if undone else "its result is not what it did" if result else None
         case "pending" if ident in blocked:
             return None

@@ -80,9 +80,21 @@ def test_a_supervisor_killed_while_it_notes_the_gateways_pid_does_not_lose_it(pr
     assert supervisor.stop() == 0
 
 
+LEAVES_LATE = """
+import sys
+from producer.supervisor import gateway
+
+spawn = gateway.spawn
+waits = "import os, sys, time; [time.sleep(0.05) for _ in range(2400) if not os.path.exists(sys.argv[1])]"
+gateway.spawn = lambda command, env, log: spawn([sys.executable, "-c", waits, {flag!r}], env, log)
+"""
+
+
 @pytest.mark.e2e
 @pytest.mark.timeout(600)
-def test_a_living_gateway_of_which_no_note_is_left_is_taken_over_and_ended(project: Project, supervise) -> None:
+def test_a_living_gateway_of_which_no_note_is_left_is_taken_over_and_ended(
+    project: Project, supervise, tmp_path: Path
+) -> None:
     play = {"code": {"*": [{"text": "Done."}]}}
     supervisor = rehearse(supervise, project, play)
     noted = project.places.workers / "gateway"
@@ -90,12 +102,16 @@ def test_a_living_gateway_of_which_no_note_is_left_is_taken_over_and_ended(proje
     gateway = json.loads(noted.read_text())["pid"]
     supervisor.kill()
     noted.unlink()
-    supervisor = rehearse(supervise, project, play)
+    flag = tmp_path / "leave"  # the one that this supervisor starts in vain leaves after the older one was heard
+    script = str(write_script(project, play))
+    late = LEAVES_LATE.format(flag=str(flag))
+    supervisor = supervise("--rehearse", script, invoker=None, prelude=late).ready(seconds=LONG)
     supervisor.until(lambda: supervisor.status()["gateway"]["pid"] == gateway, LONG, "the older gateway")
+    flag.touch()
     supervisor.until_status(project.file_task(), "done", seconds=LONG)
     assert supervisor.status()["gateway"]["pid"] == json.loads(noted.read_text())["pid"] == gateway
     assert supervisor.stop() == 0
-    assert not carriers(project.places.key), "it outlived its project"
+    assert project.actions("gateway_exited") == [] and not carriers(project.places.key), "it outlived its project"
 
 
 @pytest.mark.e2e

@@ -150,6 +150,22 @@ def test_transcripts_are_judged_by_what_can_be_read(tmp_path: Path) -> None:
     assert transcript.inspect(tmp_path, "none") == transcript.Transcript()
 
 
+@pytest.mark.parametrize("lost", [0, 1, 2, 3])
+def test_a_transcript_that_lost_a_line_on_a_full_disk_was_resumed_without_its_task(tmp_path: Path, lost: int) -> None:
+    kinds = ("user", "system", "assistant", "user")
+    lines = [
+        json.dumps({"type": kind, "uuid": f"u{n}", "parentUuid": f"u{n - 1}" if n else None})
+        for n, kind in enumerate(kinds)
+    ]
+    folder = tmp_path / "projects" / "-p"
+    folder.mkdir(parents=True)
+    (folder / "s.jsonl").write_text("\n".join(lines) + "\n")
+    assert transcript.inspect(tmp_path, "s").usable
+    lines[lost] = ""
+    (folder / "s.jsonl").write_text("\n".join(lines) + "\n")
+    assert transcript.inspect(tmp_path, "s").usable == (lost == 3), "only the newest line may be missing"
+
+
 def test_invocation_results_have_both_names_of_the_cost() -> None:
     assert InvocationResult(text="x", cost_usd=0.5).computed_cost_usd == 0.5
     assert InvocationResult(text="x", computed_cost_usd=0.5).cost_usd == 0.5
