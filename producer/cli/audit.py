@@ -32,7 +32,7 @@ def audit() -> None:
 @click.option(
     "--head", "head_file", type=click.Path(dir_okay=False, path_type=Path), help="Heads kept elsewhere, in a file."
 )
-@click.option("--key", "key_text", help="A public key kept elsewhere; checkpoints of other keys do not count then.")
+@click.option("--key", "key_text", help="Public keys kept elsewhere; what other keys signed does not count then.")
 @json_option
 @pass_app
 def verify(app: App, head_file: Path | None, key_text: str | None, as_json: bool) -> int:
@@ -47,7 +47,7 @@ def verify(app: App, head_file: Path | None, key_text: str | None, as_json: bool
 
     given = export.read_heads(head_file) if head_file else []
     heads = [*given, *_kept(app)]  # before the rows: they only grow
-    ring = KeyRing([_key(key_text)]) if key_text else KeyRing.read(app.places.state)
+    ring = KeyRing(map(_key, key_text.split())) if key_text else KeyRing.read(app.places.state)
     with app.reader() as reader:
         verdict = export.check(reader, heads, ring)
     if as_json:

@@ -174,7 +174,9 @@ def main() -> int:
             seq, value = file.read_text(encoding="ascii").split()
             chains[int(seq)] = value
         made += found
-    known = keys(given.key or (given.directory / "audit.pub").read_text(encoding="ascii").splitlines())
+    known = keys(
+        " ".join(given.key).split() or (given.directory / "audit.pub").read_text(encoding="ascii").splitlines()
+    )
     roots: dict[int, set[bytes]] = {}
     for one in made:
         roots.setdefault(one[1], set()).add(one[2])
@@ -191,4 +193,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        code = main()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        sys.stdout.write(f"NOT OK: it cannot be read: {type(error).__name__}: {error}\n")
+        code = 1
+    sys.exit(code)

@@ -86,7 +86,7 @@ def test_a_new_key_is_one_for_load_credential(written: Project, tmp_path: Path) 
 def test_only_the_key_from_elsewhere_counts_where_one_is_named(written: Project) -> None:
     written.out("audit", "head")
     key = written.out("audit", "key")
-    assert written.out("audit", "verify", "--key", key).startswith("ok")
+    assert written.out("audit", "verify", "--key", f"{key}\n{written.out('audit', 'key')}").startswith("ok")
     state = written.places.state
     for name in ("audit.key", "audit.pub"):
         (state / name).unlink()
@@ -207,6 +207,8 @@ def test_an_export_is_checked_by_the_standard_library_alone(written: Project, ex
 
 
 @pytest.mark.parametrize(("name", "old", "new", "problem"), [
+    ("audit.jsonl", "{", "[", "cannot be read"),
+    ("audit.pub", "+", "-", "cannot be read"),
     ("audit.jsonl", "task 2", "task X", "row 4 does not match"),
     ("audit.jsonl", '{"seq": 3,', '{"seq": 4,', "row 3 is missing"),
     ("checkpoints.jsonl", "7\\n", "6\\n", "not those of a checkpoint"),

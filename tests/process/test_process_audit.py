@@ -175,7 +175,10 @@ def test_a_command_that_hangs_is_ended_and_holds_up_nothing(
 ) -> None:
     """With all that it started, and without its secrets."""
     anchored(
-        project, tmp_path, f"env > {tmp_path}/env; sleep 300 & echo $! > {tmp_path}/pid; wait", anchor_every_seconds=1
+        project,
+        tmp_path,
+        f"env > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/env; sleep 300 & echo $! > {tmp_path}/pid; wait",
+        anchor_every_seconds=1,
     )
     quick = f"{EAGER}; from producer.supervisor import anchor; anchor.SECONDS = 1; anchor.run.__defaults__ = (1.0,)"
     supervisor = supervise(prelude=quick, env={"CLAUDE_CODE_OAUTH_TOKEN": "secret", "AUDIT_TEST": "here"}).ready()
