@@ -37,7 +37,7 @@ layers: $(READY)
 	$(BIN)/lint-imports
 
 bench: $(READY)
-	$(BIN)/python benchmarks/dispatch.py
+	$(BIN)/python benchmarks/run.py
 
 docs: $(READY)
 	$(BIN)/python -m producer.core.lifecycle > docs/lifecycle.md

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -157,7 +158,9 @@ def project(root: Path, workers: int = 2, prefetch: int = 32) -> Project:
 @contextmanager
 def scratch() -> Iterator[Path]:
     """A directory for one benchmark, with private places of its own."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit("out of time"))  # so that what was started ends too
     with tempfile.TemporaryDirectory(prefix="apb-") as name:
+        Path(name).chmod(0o755)  # PostgreSQL's user has to reach what is its own
         os.environ |= {"XDG_STATE_HOME": f"{name}/s", "XDG_RUNTIME_DIR": f"{name}/r"}
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
         yield Path(name)

@@ -107,7 +107,9 @@ def main() -> None:
         first, last = made.window(given.tasks)
     parts, places, number = samples.sums(first, last)
     task = (last - first) * 1e6 / given.tasks
-    print(f"{given.tasks:,} tasks, {task:.1f} us each from the first claim to the last settlement; {number:,} samples.\n")
+    print(
+        f"{given.tasks:,} tasks, {task:.1f} us each from the first claim to the last settlement; {number:,} samples.\n"
+    )
     for name, found in (("part of the supervisor", parts), ("innermost function of the project", places)):
         total = sum(found.values())
         rows = [(n, f"{c / total:.1%}", f"{c * 1e6 / given.tasks:.1f}") for n, c in found.most_common(20)]

@@ -43,16 +43,16 @@ def workers(scratch, number):
 
 
 def serve(scratch, number, for_good=True):
-    from dbos import DBOS, Queue
+    from dbos import DBOS
 
     DBOS(config={"name": "bench", "system_database_url": url(scratch), "run_admin_server": False})
-    Queue("bench", worker_concurrency=number, polling_interval_sec=0.01)
 
     @DBOS.workflow(name="nothing")
     def nothing():
         return 1
 
     DBOS.launch()
+    DBOS.register_queue("bench", worker_concurrency=number, polling_interval_sec=0.01)
     while for_good:
         time.sleep(1)
     DBOS.destroy()

@@ -54,10 +54,9 @@ def fill(scratch, tasks):
 
 def done(scratch):
     """Filed less those whose message is still kept: it goes when the task is acknowledged. None may have failed."""
-    with redis.Redis(unix_socket_path=SOCKET) as server:
-        with server.pipeline() as together:
-            together.hlen("dramatiq:default.msgs").hlen("dramatiq:default.XQ.msgs").get("filed")
-            kept, dead, elsewhere = together.execute()
+    with redis.Redis(unix_socket_path=SOCKET) as server, server.pipeline() as together:
+        together.hlen("dramatiq:default.msgs").hlen("dramatiq:default.XQ.msgs").get("filed")
+        kept, dead, elsewhere = together.execute()
     assert dead == 0, f"{dead} messages failed"
     return globals()["filed"] + int(elsewhere or 0) - kept
 

@@ -10,13 +10,17 @@ from pathlib import Path
 
 import common
 import yaml
+
 from producer import InvocationResult, KillSwitchWatcher, LedgerClient, Producer, load_config
 
 CONFIG = {
     "project_name": "benchmark",
     "budget": {
         "project_ceiling_usd": 1000000,
-        "agents": {"work": {"daily_cap_usd": 1000000, "allowed_tools": [], "dispatch_reservation_usd": 0.01}},
+        "agents": {
+            name: {"daily_cap_usd": 1000000, "allowed_tools": [], "dispatch_reservation_usd": 0.01}
+            for name in ("producer", "work")
+        },
     },
 }
 
