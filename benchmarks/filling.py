@@ -15,7 +15,8 @@ NIGHT = """CREATE TEMP TABLE night AS
   WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n + 1 < :size)
   SELECT n, stamp || printf('%016d', n) AS id, :start + n * :step AS at,
     CASE n % 4 WHEN 0 THEN 'code' WHEN 1 THEN 'design' WHEN 2 THEN 'qa' ELSE 'art' END AS role,
-    CASE WHEN :finished THEN 'done' WHEN n % 50 = 7 THEN 'pending' WHEN n % 100 = 3 THEN 'failed' WHEN n % 1000 = 5 THEN 'escalated'
+    CASE WHEN :finished THEN 'done' WHEN n % 50 = 7 THEN 'pending'
+      WHEN n % 100 = 3 THEN 'failed' WHEN n % 1000 = 5 THEN 'escalated'
       ELSE 'done' END AS status FROM n JOIN stamps ON block = n / 100"""
 TIME = "strftime('%Y-%m-%dT%H:%M:%fZ', at + {}, 'unixepoch')"
 BEGUN, ENDED = TIME.format(2), TIME.format(30)
@@ -23,7 +24,9 @@ FILLS = (
     f"""INSERT INTO tasks (id, agent_owner, status, title, description, root_task_id, priority, created_at, started_at,
       finished_at, open_dependencies, attempts, cost_micros) SELECT id, role, status, 'Task ' || n || ' of the night',
       'What is to be done, and how one can tell that it is.', id, n % 6, {TIME.format(0)},
-      iif(status = 'pending', NULL, {BEGUN}), iif(status = 'pending', NULL, {ENDED}), status = 'pending' AND n % 100 = 7, status != 'pending',
+      iif(status = 'pending', NULL, {BEGUN}), iif(status = 'pending', NULL, {ENDED}),
+      status = 'pending' AND n % 100 = 7,
+      status != 'pending',
       1200 FROM night""",
     f"""INSERT INTO attempts (id, task_id, role, number, worker, state, outcome, model, claimed_at, started_at,
       finished_at, cost_micros) SELECT id, id, role, 1, 'w', iif(status = 'done', 'succeeded', 'failed'), status,

@@ -94,9 +94,9 @@ class Project:
                 child.kill()
                 child.wait(30)
 
-    def once(self) -> None:
+    def once(self, invoker: str = "echo") -> None:
         """Run until nothing is left."""
-        options = self.command("--once", "--invoker", "echo")
+        options = self.command("--once", "--invoker", invoker)
         subprocess.run(
             options, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.root, timeout=DEADLINE, check=True
         )
@@ -199,7 +199,9 @@ def machine() -> str:
     if info.exists():
         names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
         model = names[0] if names else model
-    found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True)
+    found = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True, check=False
+    )
     load = os.getloadavg()[0]
     return (
         f"{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}, commit {found.stdout.strip() or 'unknown'}, "

@@ -151,7 +151,8 @@ def report(found: dict[str, dict[str, object]], drained: list[float], bulk: list
            how: str) -> None:  # fmt: skip
     """The table of them all; targets beside the ratios."""
     ours, fed = statistics.median(drained), statistics.median(single)
-    rows: list[tuple[object, ...]] = [(f"**ai-producer**: synchronous=FULL, {how}", spread(drained), "", spread(single), "", "5,000/s")]  # fmt: skip
+    us = f"**ai-producer**: synchronous=FULL, {how}"
+    rows: list[tuple[object, ...]] = [(us, spread(drained), "", spread(single), "", "5,000/s")]
     for name, answer in found.items():
         if "error" in answer:
             rows.append((name, answer["error"], "", "", "", ""))

@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 import sys
-import time
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -68,7 +67,7 @@ async def serve(scratch):
     producer = Producer(config=settings, ledger=ledger, invoker=Nothing(), kill_switch=switch)
     while True:
         if not await producer._tick():
-            time.sleep(0.01)
+            await asyncio.sleep(0.01)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -34,8 +35,10 @@ def prepare(scratch):
         subprocess.run(["chown", "postgres", str(scratch)], check=True)
         scratch.chmod(0o755)
     log = (scratch / "postgres.log").open("wb")
-    subprocess.run([*as_user, bin_dir / "initdb", "-D", data, "-U", "postgres", "-A", "trust"], check=True, stdout=log, stderr=log, cwd=scratch)  # fmt: skip
-    server = subprocess.Popen([*as_user, bin_dir / "postgres", "-D", data, "-k", scratch, "-c", "listen_addresses="], stdout=log, stderr=log, cwd=scratch)  # fmt: skip
+    given = {"stdout": log, "stderr": log, "cwd": scratch}
+    subprocess.run([*as_user, bin_dir / "initdb", "-D", data, "-U", "postgres", "-A", "trust"], check=True, **given)
+    words = [bin_dir / "postgres", "-D", data, "-k", scratch, "-c", "listen_addresses="]
+    server = subprocess.Popen([*as_user, *words], **given)
     try:
         for attempt in range(200):
             try:
@@ -43,7 +46,7 @@ def prepare(scratch):
                 break
             except psycopg.OperationalError:
                 assert attempt < 199 and server.poll() is None, "PostgreSQL did not come up"
-                server.poll() or __import__("time").sleep(0.1)
+                time.sleep(0.1)
         with procrastinate.App(connector=procrastinate.SyncPsycopgConnector(conninfo=WHERE)).open() as sync:
             sync.schema_manager.apply_schema()
         yield
