@@ -42,12 +42,7 @@ layers: $(READY)
 	$(BIN)/lint-imports
 
 bench: $(READY)
-	$(BIN)/python benchmarks/dispatch.py
-	$(BIN)/python benchmarks/audit.py --rows 300000
-	$(BIN)/python benchmarks/warm.py
-	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/gateway.py
-	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/run.py
 
 docs: $(READY)
 	$(BIN)/python -m producer.core.lifecycle > docs/lifecycle.md

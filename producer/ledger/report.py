@@ -288,7 +288,8 @@ def _guards(reader: Reader, since: str, until: str) -> tuple[tuple[str, str], ..
     )  # fmt: skip
     stopped = reader.rows(
         "SELECT role, error || ': ' || t.title FROM attempts AS a JOIN tasks AS t ON t.id = task_id"
-        " WHERE (error LIKE 'made no progress for %' OR error LIKE 'ran longer than %')"
+        " WHERE a.state IN ('failed', 'lost')"
+        " AND (error LIKE 'made no progress for %' OR error LIKE 'ran longer than %')"
         " AND a.finished_at BETWEEN ? AND ? ORDER BY a.finished_at DESC LIMIT ?",
         since, until, LISTED,
     )  # fmt: skip

@@ -77,6 +77,7 @@ CREATE TABLE attempts (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX attempts_task ON attempts (task_id, number);
 CREATE INDEX attempts_running ON attempts (worker) WHERE state = 'running';
+CREATE INDEX attempts_failed ON attempts (finished_at) WHERE state IN ('failed', 'lost');
 
 -- What a running attempt may still cost. One row a running attempt; its amount is part of budget.held_micros.
 CREATE TABLE holds (
