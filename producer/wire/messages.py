@@ -14,8 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Ulid = Annotated[str, Field(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}$")]
 TaskId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]  # may be proposed; 0.3's are no ULIDs
-Micros = Annotated[int, Field(ge=0)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+MOST = 2**53  # beyond, a number is not exact in JSON, and soon none that SQLite takes
+Micros = Annotated[int, Field(ge=0, le=MOST)]
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Seconds = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]  # as a date: no later than the year 5138
+Pid = Annotated[int, Field(ge=1, lt=2**31)]
+Session = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]  # names a file and is a word for claude
 JsonObject = dict[str, Any]
 
 
@@ -114,9 +118,9 @@ class Hello(Message):
 
     worker: Ulid
     role: str
-    slot: int
-    pid: int
-    pid_start: float
+    slot: Count
+    pid: Pid
+    pid_start: Seconds
     version: str
     running: list[Ulid] = []
     outbox: list[Ulid] = []
@@ -125,14 +129,14 @@ class Hello(Message):
 class Ready(Message):
     """The worker can take ``free`` more tasks now (an absolute credit, not an increment)."""
 
-    free: int
+    free: Count
 
 
 class Started(Message):
     """The attempt has begun; ``resumed`` says whether an earlier session was taken up, ``note`` why not."""
 
     attempt: Ulid
-    session_id: str
+    session_id: Session
     resumed: bool = False
     note: str | None = None
 
@@ -170,12 +174,12 @@ Outcome = Literal["succeeded", "failed", "permanent", "throttled", "budget", "ca
 class Usage(Message):
     """Token counts of one model response, or their sum."""
 
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_5m_tokens: int = 0
-    cache_write_1h_tokens: int = 0
-    web_searches: int = 0
+    input_tokens: Count = 0
+    output_tokens: Count = 0
+    cache_read_tokens: Count = 0
+    cache_write_5m_tokens: Count = 0
+    cache_write_1h_tokens: Count = 0
+    web_searches: Count = 0
 
 
 class Progress(Message):
@@ -204,15 +208,15 @@ class Result(Message):
     outcome: Outcome
     text: str = ""
     error: str | None = None
-    until: float | None = None
+    until: Seconds | None = None
     cost: Micros | None = None
     usage: dict[str, Usage] = {}
-    session_id: str | None = None
+    session_id: Session | None = None
     output_refs: list[str] = []
-    turns: int = 0
-    tool_calls: int = 0
+    turns: Count = 0
+    tool_calls: Count = 0
     seconds: Seconds = 0.0
-    survivors: int = 0
+    survivors: Count = 0
 
 
 # ---- tasks socket: gateway ---------------------------------------------------------------------------------------
@@ -222,8 +226,8 @@ class GatewayHello(Message):
     """The gateway's first words after every (re)connection. ``open``: the attempts it has grants for."""
 
     gateway: Ulid
-    pid: int
-    pid_start: float
+    pid: Pid
+    pid_start: Seconds
     url: str
     version: str
     open: list[Ulid] = []
@@ -263,7 +267,7 @@ class Metered(Message):
     usage: Usage = Usage()
     cost: Micros
     exact: bool = True
-    status: int = 200
+    status: Count = 200
     at: Seconds = 0.0
 
 
