@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint types layers all slow chaos tools bench docs clean
+.PHONY: demo test lint types layers all slow chaos tools fuzz bench docs clean
 
 demo: $(READY)
 	$(BIN)/producerctl demo
@@ -21,6 +21,9 @@ slow: $(READY) tools
 
 chaos: $(READY) tools
 	$(BIN)/python tests/chaos/run.py --faults 200 --short
+
+fuzz: $(READY)
+	$(BIN)/python tests/fuzz/run.py --inputs 1000000 --seed 7
 
 # What the battery can do without, and says so: the clock's jumps. There is no wheel of it for every machine.
 tools: $(READY)

@@ -54,7 +54,7 @@ def value(annotation: Any, field: Any = None) -> st.SearchStrategy[Any]:
     if annotation is int:
         return st.integers(0, 2**53)
     if annotation is float:
-        return st.floats(0, 1e12)
+        return st.floats(0, 1e11)
     if annotation is str:
         return TEXT
     if annotation is Usage:
