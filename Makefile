@@ -10,7 +10,7 @@ WHICH  ?= not slow
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint types layers all slow chaos tools bench docs clean
+.PHONY: demo test lint types layers all slow chaos tools fuzz bench docs clean
 
 demo: $(READY)
 	$(BIN)/producerctl demo
@@ -26,6 +26,9 @@ slow: $(READY) tools
 
 chaos: $(READY) tools
 	$(BIN)/python tests/chaos/run.py --faults 200 --short --jobs 2
+
+fuzz: $(READY)
+	$(BIN)/python tests/fuzz/run.py --inputs 1000000 --seed 7
 
 # What the battery can do without, and says so: the clock's jumps. There is no wheel of it for every machine.
 tools: $(READY)

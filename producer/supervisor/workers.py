@@ -22,7 +22,7 @@ import psutil
 from producer.core.fleet import DrainWorker, Start, WorkerState, WorkerView, plan
 from producer.core.restart import Park, RestartPolicy, on_exit
 from producer.ids import new_id
-from producer.reaper import PROJECT_MARKER, Family, end
+from producer.reaper import PROJECT_MARKER, Family, end, marked
 from producer.supervisor.kernel import Child, Kernel
 from producer.supervisor.nursery import Nursery
 from producer.version import __version__
@@ -135,6 +135,11 @@ class Workers:
         worker = self.by_id.get(message.worker)
         if worker is None:
             worker = Worker(message.worker, message.role, message.slot, message.pid, kernel.monotonic())
+            if message.pid not in marked(PROJECT_MARKER).get(
+                kernel.places.key, ()
+            ):  # it would be ended with its worker
+                kernel.send("tasks", message.worker.encode(), Refuse(reason="its process is not one of this project"))
+                return None
             if not self._add(worker):
                 return None
         # A second greeting (the first Welcome was lost) may have crossed with a task: only a Pong tells then.
@@ -157,10 +162,11 @@ class Workers:
         return worker
 
     def ready(self, ident: str, message: Ready) -> None:
-        """A worker can take tasks; its capacity is what it first announces."""
+        """A worker can take tasks; its capacity is what it first announces, at most what its role fetches ahead."""
         worker = self.by_id.get(ident)
         if worker and worker.connected:
-            worker.capacity = max(worker.capacity, message.free, 1)
+            role = self._kernel.config.roles.get(worker.role)
+            worker.capacity = max(worker.capacity, min(message.free, role.prefetch if role else 1), 1)
             worker.ready = True
 
     def _add(self, worker: Worker) -> bool:

@@ -15,8 +15,12 @@ from msgspec import Meta, Struct
 
 Ulid = Annotated[str, Meta(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}\Z")]
 TaskId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]  # may be proposed; 0.3's are no ULIDs
-Micros = Annotated[int, Meta(ge=0)]
-Seconds = Annotated[float, Meta(ge=0)]
+MOST = 2**53  # beyond, a number is not exact in JSON, and soon none that SQLite takes
+Micros = Annotated[int, Meta(ge=0, le=MOST)]
+Count = Annotated[int, Meta(ge=0, le=MOST)]
+Seconds = Annotated[float, Meta(ge=0, le=1e11)]  # as a date: no later than the year 5138
+Pid = Annotated[int, Meta(ge=1, lt=2**31)]
+Session = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")]  # names a file and is a word for claude
 JsonObject = dict[str, Any]
 
 
@@ -121,9 +125,9 @@ class Hello(Message, frozen=True):
 
     worker: Ulid
     role: str
-    slot: int
-    pid: int
-    pid_start: float
+    slot: Count
+    pid: Pid
+    pid_start: Seconds
     version: str
     running: list[Ulid] = []
     outbox: list[Ulid] = []
@@ -132,7 +136,7 @@ class Hello(Message, frozen=True):
 class Ready(Message, frozen=True):
     """The worker can take ``free`` more tasks now (an absolute credit, not an increment)."""
 
-    free: int
+    free: Count
 
 
 class Standing(Message, frozen=True):
@@ -146,7 +150,7 @@ class Started(Message, frozen=True):
     """The attempt has begun; ``resumed`` says whether an earlier session was taken up, ``note`` why not."""
 
     attempt: Ulid
-    session_id: str
+    session_id: Session
     resumed: bool = False
     note: str | None = None
 
@@ -184,12 +188,12 @@ Outcome = Literal["succeeded", "failed", "permanent", "throttled", "budget", "ca
 class Usage(Message, frozen=True):
     """Token counts of one model response, or their sum."""
 
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_5m_tokens: int = 0
-    cache_write_1h_tokens: int = 0
-    web_searches: int = 0
+    input_tokens: Count = 0
+    output_tokens: Count = 0
+    cache_read_tokens: Count = 0
+    cache_write_5m_tokens: Count = 0
+    cache_write_1h_tokens: Count = 0
+    web_searches: Count = 0
 
 
 class Progress(Message, frozen=True):
@@ -218,15 +222,15 @@ class Result(Message, frozen=True):
     outcome: Outcome
     text: str = ""
     error: str | None = None
-    until: float | None = None
+    until: Seconds | None = None
     cost: Micros | None = None
     usage: dict[str, Usage] = {}
-    session_id: str | None = None
+    session_id: Session | None = None
     output_refs: list[str] = []
-    turns: int = 0
-    tool_calls: int = 0
+    turns: Count = 0
+    tool_calls: Count = 0
     seconds: Seconds = 0.0
-    survivors: int = 0
+    survivors: Count = 0
 
 
 # ---- tasks socket: gateway ---------------------------------------------------------------------------------------
@@ -236,8 +240,8 @@ class GatewayHello(Message, frozen=True):
     """The gateway's first words after every (re)connection. ``open``: the attempts it has grants for."""
 
     gateway: Ulid
-    pid: int
-    pid_start: float
+    pid: Pid
+    pid_start: Seconds
     url: str
     version: str
     open: list[Ulid] = []
@@ -277,7 +281,7 @@ class Metered(Message, frozen=True):
     cost: Micros
     usage: Usage = Usage()
     exact: bool = True
-    status: int = 200
+    status: Count = 200
     at: Seconds = 0.0
 
 

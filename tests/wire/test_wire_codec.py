@@ -51,9 +51,9 @@ def value(annotation: Any) -> st.SearchStrategy[Any]:
     if annotation is bool:
         return st.booleans()
     if annotation is int:
-        return st.integers(0, 2**53)
+        return st.integers(1, 2**31 - 1)  # within the bounds of all of them, a process id too
     if annotation is float:
-        return st.floats(0, 1e12)
+        return st.floats(0, 1e11)
     if annotation is str:
         return TEXT
     if annotation is Usage:
