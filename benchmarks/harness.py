@@ -44,6 +44,7 @@ budget:
       workers: {workers}
       prefetch: {prefetch}
 """
+AUDITED = ("dispatch", "cost", "task_completed")  # the rows that every task must have
 PAYLOAD = {"cost_usd": "0.0001"}  # so that a cost is booked, and stands in the audit
 
 
@@ -130,7 +131,7 @@ class Project:
         with Reader(self.ledger) as reader:
             return int(reader.rows("SELECT coalesce(max(seq), 0) FROM tasks")[0][0])
 
-    def window(self, tasks: int) -> tuple[float, float]:
+    def window(self, tasks: int, audited: Sequence[str] = AUDITED) -> tuple[float, float]:
         """First claim and last settlement of the newest ``tasks``, in seconds; every one of them checked."""
         with Reader(self.ledger) as reader:
             first = f"(SELECT max(seq) - {tasks} FROM tasks)"
@@ -141,7 +142,7 @@ class Project:
                 name: reader.rows(
                     f"SELECT count(*) FROM audit WHERE task_id IN ({newest}) AND action = ?", name
                 )[0][0]
-                for name in ("dispatch", "cost", "task_completed")
+                for name in audited
             }  # fmt: skip
             assert set(rows.values()) == {tasks}, rows
             found = reader.rows(f"SELECT min(claimed_at), max(finished_at) FROM attempts WHERE task_id IN ({newest})")

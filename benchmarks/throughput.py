@@ -126,7 +126,7 @@ def main() -> None:
     """Measure, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=int, default=10_000)
-    parser.add_argument("--other-tasks", type=int, default=1_000)
+    parser.add_argument("--other-tasks", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=5)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ai-producer-benchmarks"
     parser.add_argument("--environments", type=Path, default=cache)

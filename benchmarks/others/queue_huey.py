@@ -19,7 +19,7 @@ def nothing():
 
 
 def settings():
-    return f"SqliteHuey {version('huey')}: WAL, fsync=True, worker processes, results kept"
+    return f"SqliteHuey {version('huey')}: WAL, fsync=True, worker processes that poll every 10 to 50 ms, results kept"
 
 
 @contextmanager

@@ -30,7 +30,8 @@ class Nothing:
 
 
 def settings():
-    return f"ai-producer {version('ai-producer')}: as it comes (synchronous=NORMAL, one process, one task at a time)"
+    how = "synchronous=NORMAL, one process, one task at a time"
+    return f"ai-producer {version('ai-producer')}: as it comes ({how}), its pause between ticks cut to 10 ms"
 
 
 def config(scratch):
