@@ -20,6 +20,8 @@ NO_CODE = """
 from producer.supervisor import workers
 start = workers.Workers.start
 workers.Workers.start = lambda self, role, slot: None if role == "code" else start(self, role, slot)
+ended = workers.Workers.ended
+workers.Workers.ended = lambda self, worker: (self._history.clear(), ended(self, worker))  # their deaths park no role
 """
 
 

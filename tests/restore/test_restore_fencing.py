@@ -12,6 +12,7 @@ import pytest
 from driving import Project, Supervisor
 
 from producer.ids import new_id
+from producer.reaper import PROJECT_MARKER
 from producer.wire.auth import Keys, Peer
 from producer.wire.messages import (
     Ack,
@@ -71,8 +72,10 @@ class Fake:
 
 
 @pytest.fixture
-def pids() -> Iterator[list[int]]:
-    processes = [subprocess.Popen(["sleep", "300"]) for _ in range(2)]
+def pids(project: Project) -> Iterator[list[int]]:
+    processes = [
+        subprocess.Popen(["sleep", "300"], env={**project.env, PROJECT_MARKER: project.places.key}) for _ in range(2)
+    ]
     yield [process.pid for process in processes]
     for process in processes:
         process.kill()
@@ -105,7 +108,7 @@ async def out_of_order_and_twice(project: Project, mine: Fake) -> None:
     task = await mine.takes()
     mine.says(task, "succeeded", "the first word")
     assert (await mine.hears(Ack)).attempt == task.attempt
-    mine.peer.post(Started(attempt=task.attempt, session_id="too late"))
+    mine.peer.post(Started(attempt=task.attempt, session_id="too-late"))
     for outcome in ("succeeded", "failed", "lost"):
         mine.says(task, outcome, "another word")
         assert (await mine.hears(Ack)).attempt == task.attempt
