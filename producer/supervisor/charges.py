@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from msgspec import convert
 from msgspec.structs import asdict
 
 from producer.core.money import MicroUSD
@@ -58,5 +59,5 @@ class Charges:
         for model, counts in usage.items():
             with suppress(UnknownModel, ValueError):
                 known = {name: counts[name] for name in Usage.__struct_fields__ if name in counts}
-                total += prices.lookup(model).cost_of(Usage(**known))
+                total += prices.lookup(model).cost_of(convert(known, Usage))
         return total

@@ -11,7 +11,7 @@ from producer.errors import WireError
 from producer.ledger.browse import STATUSES
 from producer.web.answers import BadRequest
 from producer.wire.codec import strict_json
-from producer.wire.messages import TaskId
+from producer.wire.messages import TASK_ID
 
 Role = Annotated[str, Field(min_length=1, max_length=200)]
 Reason = Annotated[str, Field(max_length=500)]
@@ -20,6 +20,7 @@ Title = Annotated[str, Field(min_length=1, max_length=10_000)]
 Text = Annotated[str, Field(min_length=1, max_length=65_536)]
 Date = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 LONGEST_PARAMETER = 200
+TaskId = Annotated[str, Field(pattern=TASK_ID + "$")]
 B = TypeVar("B", bound=BaseModel)
 
 

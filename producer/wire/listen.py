@@ -27,12 +27,8 @@ class AsyncEvents:
     """
 
     def __init__(self, places: Places, hear: Callable[[Event], None]) -> None:
-        self._context = zmq.Context()
-        try:
-            self._socket = _client(self._context, zmq.SUB, places, "operator", "events")
-        except WireError:
-            self._context.term()
-            raise
+        self._socket = _client(zmq.Context, zmq.SUB, places, "operator", "events")
+        self._context = self._socket.context
         self._socket.subscribe(b"")
         self._socket.connect(places.address("events"))
         self._hear, self._fd = hear, self._socket.fileno()

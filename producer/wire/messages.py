@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 Ulid = Annotated[str, Meta(pattern=r"^[0-9A-HJKMNP-TV-Z]{26}\Z")]
-TaskId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]  # may be proposed; 0.3's are no ULIDs
+TASK_ID = r"^[A-Za-z0-9_-]{1,64}"
+TaskId = Annotated[str, Meta(pattern=TASK_ID + r"\Z")]  # may be proposed; 0.3's are no ULIDs
 MOST = 2**53  # beyond, a number is not exact in JSON, and soon none that SQLite takes
 Micros = Annotated[int, Meta(ge=0, le=MOST)]
 Count = Annotated[int, Meta(ge=0, le=MOST)]

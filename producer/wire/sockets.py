@@ -194,10 +194,14 @@ def _read(name: Name, parts: list[zmq.Frame]) -> Iterator[Incoming | Malformed]:
             yield Incoming(name, peer, address, message)
 
 
-def _client(context: zmq.Context[Socket], kind: int, places: Places, name: str, socket_name: str) -> Socket:
+def _client(
+    context: Callable[[], zmq.Context[Socket]], kind: int, places: Places, name: str, socket_name: str
+) -> Socket:
+    """A client's end. The keys first: a context that is left to the collector swallows a Ctrl-C when it is closed."""
     keys = Keys(places)
-    socket = context.socket(kind)
-    _configure(socket, keys.load(name), keys.server().public)
+    own, server = keys.load(name), keys.server().public
+    socket = context().socket(kind)
+    _configure(socket, own, server)
     socket.setsockopt(zmq.RECONNECT_IVL, 50)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
     socket.setsockopt(zmq.HANDSHAKE_IVL, 30_000)
@@ -223,7 +227,7 @@ class AsyncPeer:
     @classmethod
     async def connect(cls, places: Places, name: str) -> AsyncPeer:
         """Connect as the peer that ``name`` has a key for (a worker's ULID, or `gateway`)."""
-        socket = _client(zmq.Context.instance(), zmq.DEALER, places, name, "tasks")
+        socket = _client(zmq.Context.instance, zmq.DEALER, places, name, "tasks")
         socket.connect(places.address("tasks"))
         return cls(socket)
 
@@ -299,7 +303,7 @@ class AsyncPush:
     @classmethod
     async def connect(cls, places: Places, name: str) -> AsyncPush:
         """Connect as the worker that ``name`` has a key for."""
-        socket = _client(zmq.Context.instance(), zmq.PUSH, places, name, "results")
+        socket = _client(zmq.Context.instance, zmq.PUSH, places, name, "results")
         socket.setsockopt(zmq.IMMEDIATE, 1)
         socket.connect(places.address("results"))
         return cls(socket)
@@ -343,8 +347,8 @@ class Control:
 
     def __init__(self, places: Places) -> None:
         self._places = places
-        self._context = zmq.Context()
-        self._socket = _client(self._context, zmq.DEALER, places, "operator", "control")
+        self._socket = _client(zmq.Context, zmq.DEALER, places, "operator", "control")
+        self._context = self._socket.context
         self._socket.connect(places.address("control"))
         self._calls = 0
 
@@ -382,8 +386,8 @@ class Events:
     """A listener's end of the events socket."""
 
     def __init__(self, places: Places) -> None:
-        self._context = zmq.Context()
-        self._socket = _client(self._context, zmq.SUB, places, "operator", "events")
+        self._socket = _client(zmq.Context, zmq.SUB, places, "operator", "events")
+        self._context = self._socket.context
         self._socket.subscribe(b"")
         self._socket.connect(places.address("events"))
 

@@ -43,8 +43,8 @@ def test_the_drill_leaves_none_of_two_hundred_daemons(project: Project, runs: in
 
 @pytest.mark.e2e
 @pytest.mark.timeout(600)
-def test_nothing_outlives_a_kill_of_the_real_cli(project: Project, supervise, tmp_path: Path) -> None:
-    code = tmp_path / "spawn.py"
+def test_nothing_outlives_a_kill_of_the_real_cli(project: Project, supervise) -> None:
+    code = project.root / "spawn.py"  # where a sandboxed agent sees it
     words = [sys.executable, "-c", drill_agent.SPAWN, "60", "1", "120"]
     code.write_text(f"import os, sys\nos.execve({sys.executable!r}, [*{words!r}, sys.argv[1]], {{}})\n")
     project.configure({"code": with_shell()})

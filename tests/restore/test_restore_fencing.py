@@ -22,6 +22,7 @@ from producer.wire.messages import (
     Pong,
     Progress,
     Ready,
+    Refuse,
     Result,
     Started,
     TaskMsg,
@@ -55,6 +56,7 @@ class Fake:
         """The next message of a kind; pings are answered, others are passed over."""
         async with asyncio.timeout(PATIENCE):
             while not isinstance(message := await self.peer.recv(), kind):
+                assert not isinstance(message, Refuse), message.reason
                 if isinstance(message, Ping):
                     self.peer.post(Pong())
         return message

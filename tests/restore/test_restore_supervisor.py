@@ -161,11 +161,9 @@ def test_orphans_finish_what_they_have_and_leave_after_their_time(project: Proje
 
 
 def install(where: Path, version: str) -> None:
-    """The program as a package manager leaves it: its files, and what says its version."""
+    """The program as a package manager leaves it: its files, one of which says its version."""
     shutil.copytree(Path(SOURCE) / "producer", where / "producer", dirs_exist_ok=True)
-    about = where / "ai_producer-7.dist-info"
-    about.mkdir(exist_ok=True)
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: ai-producer\nVersion: {version}\n")
+    (where / "producer" / "version.py").write_text(f'__version__ = "{version}"\n')
 
 
 def test_a_restart_with_a_new_version_loses_no_run(project: Project, supervise, tmp_path: Path) -> None:
