@@ -29,7 +29,7 @@ STATUS_SECONDS = 1.0
 JOIN_SECONDS = 3.0
 LAST_EVENTS = 10_000
 MOST_ESCALATED = 3
-HIDDEN = frozenset({"tool_call", "progress.usage"})  # told by progress.tool_call, and by cost
+HIDDEN = frozenset({"tool_call", "progress.usage", "standing"})  # told by progress.tool_call, by cost; no task's
 
 
 def connect(app: App, seconds: float) -> Events:

@@ -124,6 +124,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "asset": lambda data: f"records {data.get('path')} as {data.get('disposition')}",
     "task_inserted": lambda data: f"files for {data.get('owner')}: {data.get('title')}",
     "scheduled": lambda data: f"is due by the schedule {data.get('cron')} ({data.get('timezone')})",
+    "standing": lambda data: "a claude process stands by" if data.get("connected") else "no claude process stands by",
     "schedule_skipped": lambda data: f"the schedule passes over {data.get('title')}: its last task still waits",
     "workspace_merged": lambda data: f"merged into {data.get('into')}",
     "workspace_left": lambda data: f"left as the branch {data.get('branch')}",
