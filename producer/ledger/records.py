@@ -100,7 +100,7 @@ class Records:
         return ident
 
     def of_attempt(self, attempt: str) -> int:
-        """How many decisions and assets a running attempt has recorded: what it was answered, less the tasks it filed."""
+        """How many decisions and assets a running attempt has recorded: its kept answers, less the tasks it filed."""
         found = self._db.value(
             "SELECT (SELECT count(*) FROM replies WHERE attempt = ?1)"
             " - (SELECT count(*) FROM tasks WHERE filed_by_attempt = ?1)",

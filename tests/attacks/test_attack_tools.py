@@ -135,7 +135,11 @@ def test_an_agent_records_no_more_than_its_share(besieged: Supervisor, impostor:
     assert filed_one.ok, "what is filed has a limit of its own and does not count here"
     for number in range(RECORDED_PER_ATTEMPT):
         arguments = {**ASSET, "path": f"a/{impostor.id}"} if number % 2 else DECISION
-        call = {"call": new_id(), "attempt": impostor.attempt, "tool": f"record_{'asset' if number % 2 else 'decision'}"}
+        call = {
+            "call": new_id(),
+            "attempt": impostor.attempt,
+            "tool": f"record_{'asset' if number % 2 else 'decision'}",
+        }
         impostor.tasks.say("Call", {**call, "arguments": arguments})
     refused = [impostor.call("record_decision", **DECISION), impostor.call("record_asset", **ASSET)]
     assert [reply.ok for reply in refused] == [False, False] and "may record 500" in refused[0].error
