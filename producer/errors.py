@@ -133,6 +133,10 @@ class LedgerError(ProducerError, RuntimeError):
     """Root of what the ledger refuses."""
 
 
+class LedgerRefused(LedgerError):
+    """SQLite refused the values of a statement: a constraint, a type, a size. Trying again changes nothing."""
+
+
 class LedgerUnusable(LedgerError):
     """The ledger file is not a database, is damaged, or has a newer schema. It was not touched."""
 

@@ -27,6 +27,7 @@ Draft: TypeAlias = tuple[str, str]  # title, description
 
 _EDGES = string.punctuation + "“”‘’«»…—–"
 _NAME = re.compile(r"[\d./:_]|[a-z][A-Z]")
+RECORDED_PER_ATTEMPT = 500  # decisions and assets; each has a size, so this bounds what one run adds to the ledger
 _LONG = 4096  # characters; beyond, only equal texts are duplicates: 200 comparisons already take a fifth of a second
 
 
@@ -64,6 +65,15 @@ def check_filed(filed: int, limits: Limits) -> None:
         raise LimitReached(
             f"this run has filed {filed} tasks and may file {limits.filed_per_attempt} (limits.filed_per_attempt): "
             "put what is left into fewer tasks, or say it in your answer"
+        )
+
+
+def check_recorded(recorded: int) -> None:
+    """``recorded``: how many decisions and assets this attempt has recorded already."""
+    if recorded >= RECORDED_PER_ATTEMPT:
+        raise LimitReached(
+            f"this run has recorded {recorded} decisions and assets and may record {RECORDED_PER_ATTEMPT}: "
+            "write what is left to one file and name its path in your answer"
         )
 
 

@@ -28,7 +28,7 @@ from urllib.parse import quote
 
 import apsw
 
-from producer.errors import LedgerBusy, LedgerError, LedgerUnusable
+from producer.errors import LedgerBusy, LedgerError, LedgerRefused, LedgerUnusable
 from producer.ids import iso, new_id
 from producer.ledger.fold import Folder
 from producer.ledger.upgrade import upgrade
@@ -37,6 +37,7 @@ APPLICATION_ID = 0x41495052  # "AIPR"
 SCHEMA_VERSION = 2
 Row = tuple[Any, ...]
 _opened: Counter[tuple[int, int]] = Counter()  # device and inode of what this process has connections to
+_REFUSALS = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError)
 _opening = threading.Lock()
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -239,6 +240,8 @@ class Database:
     def _translate(self, error: apsw.Error) -> LedgerError:
         if isinstance(error, apsw.BusyError):
             return LedgerBusy(f"{self.path} is locked by another program: {error}")
+        if isinstance(error, _REFUSALS):
+            return LedgerRefused(f"{self.path}: {error}")
         return LedgerError(f"{self.path}: {error}")
 
     def value(self, sql: str, *values: object) -> Any:

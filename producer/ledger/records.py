@@ -16,8 +16,9 @@ from producer.ledger.database import Database
 
 ASSET_TYPES = ("art", "audio", "content", "other")
 DISPOSITIONS = ("shipped", "escalated", "killed", "pending_qa")
+ASSET_TEXTS = ("prompt", "seed", "api", "model", "model_version")
 ASSET_DETAILS = (
-    "prompt", "seed", "api", "model", "model_version", "retry_count", "critic_verdicts", "cost_usd",
+    *ASSET_TEXTS, "retry_count", "critic_verdicts", "cost_usd",
     "wall_clock_seconds", "sha256", "disposition",
 )  # fmt: skip
 
@@ -88,14 +89,24 @@ class Records:
             " wall_clock_seconds = excluded.wall_clock_seconds, agent_id = excluded.agent_id,"
             " task_id = excluded.task_id, sha256 = excluded.sha256, timestamp = excluded.timestamp,"
             " disposition = excluded.disposition",
-            ident, asset_type, path, more.get("prompt"), _optional_text(more.get("seed")), more.get("api"),
-            more.get("model"), more.get("model_version"), int(_number("retry_count", more.get("retry_count"))),
+            ident, asset_type, path, *(_optional_text(name, more.get(name)) for name in ASSET_TEXTS),
+            int(_number("retry_count", more.get("retry_count"))),
             _verdicts(more.get("critic_verdicts")), parse_usd(more.get("cost_usd") or 0),
-            _number("wall_clock_seconds", more.get("wall_clock_seconds")), agent_id, task_id, more.get("sha256"),
+            _number("wall_clock_seconds", more.get("wall_clock_seconds")), agent_id, task_id,
+            _optional_text("sha256", more.get("sha256")),
             self._db.stamp, disposition,
         )  # fmt: skip
         self._audit.append("asset", agent_id, task=task_id, asset=ident, path=path, disposition=disposition)
         return ident
+
+    def of_attempt(self, attempt: str) -> int:
+        """How many decisions and assets a running attempt has recorded: its kept answers, less the tasks it filed."""
+        found = self._db.value(
+            "SELECT (SELECT count(*) FROM replies WHERE attempt = ?1)"
+            " - (SELECT count(*) FROM tasks WHERE filed_by_attempt = ?1)",
+            attempt,
+        )
+        return int(found)
 
     def _check_task(self, task: str | None) -> None:
         if task is not None and not self._db.one("SELECT 1 FROM tasks WHERE id = ?", task):
@@ -164,5 +175,9 @@ def _verdicts(value: object) -> str:
     return text
 
 
-def _optional_text(value: object) -> str | None:
-    return None if value is None else str(value)
+def _optional_text(name: str, value: object) -> str | None:
+    if value is None or value == "":
+        return None if value is None else ""
+    text = str(value) if isinstance(value, (int, float)) else value
+    check_text(name, text)
+    return str(text)

@@ -344,6 +344,7 @@ _NOTABLE = {
     "worker_exited": "a worker process ended on its own",
     "stale_result": "a result came too late and was dropped",
     "forged_result": "a worker sent a result that was not its own",
+    "message_dropped": "a message broke the supervisor's loop twice and was dropped",
     "survivors": "a process outlived its attempt",
 }
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from msgspec import convert
+from msgspec import ValidationError, convert
 from msgspec.structs import asdict
 
 from producer.core.money import MicroUSD
@@ -16,7 +16,7 @@ from producer.supervisor.caps import Caps
 from producer.supervisor.kernel import Kernel
 from producer.supervisor.prices import watched
 from producer.supervisor.run import Run
-from producer.wire.messages import Result, Usage
+from producer.wire.messages import MOST, Result, Usage
 
 
 class Charges:
@@ -57,7 +57,7 @@ class Charges:
         """Token counts by model at the table's prices, in micro-dollars. What has no price counts nothing here."""
         prices, total = self._prices.table(), 0
         for model, counts in usage.items():
-            with suppress(UnknownModel, ValueError):
+            with suppress(UnknownModel, ValueError, ValidationError):
                 known = {name: counts[name] for name in Usage.__struct_fields__ if name in counts}
-                total += prices.lookup(model).cost_of(convert(known, Usage))
-        return total
+                total += prices.lookup(model).cost_of(convert(known, Usage))  # the class by itself checks nothing
+        return min(total, MOST)

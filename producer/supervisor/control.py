@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from producer.config import load_config
+from producer.core.guards import check_recorded
 from producer.core.lifecycle import TaskEvent
 from producer.errors import LedgerError, ProducerError, UsageError
 from producer.ledger.model import Draft, Filing, Running
@@ -225,9 +226,11 @@ class Control:
                 filing = Filing(run.role, run.attempt, run.task)
                 return {"task_id": store.queue.file([draft], filing, self._kernel.limits)[0]}
             case "record_decision":
+                check_recorded(store.records.of_attempt(run.attempt))
                 decision: dict[str, Any] = {n: given.get(n) for n in ("kind", "decision_text", "rationale", "artifact")}
                 return {"id": store.records.decision(task_id=run.task, agent_owner=run.role, **decision)}
             case "record_asset":
+                check_recorded(store.records.of_attempt(run.attempt))
                 asset: dict[str, Any] = {
                     n: v for n, v in given.items() if n not in ("agent_id", "task_id", "agent_owner")
                 }

@@ -35,6 +35,7 @@ from producer.supervisor.run import Run
 from producer.supervisor.runs import Runs
 from producer.supervisor.schedule import Schedule
 from producer.supervisor.status import status
+from producer.supervisor.suspects import Suspects
 from producer.supervisor.systemd import Notifier
 from producer.supervisor.witness import Witness
 from producer.supervisor.workers import Worker, Workers
@@ -65,8 +66,10 @@ LAST_WORDS = 3.0
 class Loop:
     """One run of the supervisor over one ledger connection."""
 
-    def __init__(self, kernel: Kernel, auth: Auth, signals: deque[int], wake_fd: int, notifier: Notifier) -> None:
-        self._kernel, self._auth, self._notifier = kernel, auth, notifier
+    def __init__(
+        self, kernel: Kernel, auth: Auth, signals: deque[int], wake_fd: int, notifier: Notifier, suspects: Suspects
+    ) -> None:
+        self._kernel, self._auth, self._notifier, self._suspects = kernel, auth, notifier, suspects
         self._signals, self._wake_fd = signals, wake_fd
         self._caps = Caps(kernel)
         self._workers = Workers(kernel)
@@ -197,8 +200,7 @@ class Loop:
         arrived = list(kernel.server.receive())
         with kernel.store.transaction():
             self._heed_signals(readable)
-            for item in arrived:
-                self._handle(item)
+            self._handle_all(arrived)
             self._heed_exits()
             self._brake.look()
             self._tend()
@@ -214,6 +216,29 @@ class Loop:
             self._witness.tend()
         kernel.flush()
         self._courier.wake(kernel.store.outbox)
+
+    def _handle_all(self, arrived: list[Incoming | Malformed]) -> None:
+        for item in arrived:
+            try:
+                if self._suspects.drops(item):
+                    self._drop(item)
+                else:
+                    self._handle(item)
+            except Exception as error:
+                self._suspects.blame(item, error)
+                raise
+
+    def _drop(self, item: Incoming | Malformed) -> None:
+        """It broke the loop twice. A result's run ends here, for nobody would end it otherwise."""
+        if not self._suspects.first(item):
+            return
+        name = item.peer.name if item.peer else "unknown"
+        message = item.message if isinstance(item, Incoming) else None
+        self._kernel.audit("message_dropped", socket=item.socket, peer=name, type=type(message).__name__)
+        if isinstance(message, Result):
+            run = self._runs.by_attempt.get(message.attempt)
+            if run and run.worker == name:
+                self._runs.undeliverable(message.attempt, "its result could not be handled: see the log")
 
     def _handle(self, item: Incoming | Malformed) -> None:
         if isinstance(item, Malformed):

@@ -2,6 +2,7 @@
 
 A ledger that cannot be written for a while (a full disk, an I/O error) does not end the supervisor: the loop is built
 anew from the ledger, with a growing pause, as if it had crashed. The workers notice no more than a new supervisor.
+Nor does a message that breaks the loop, which is tried once more and then dropped (suspects.py).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from producer.supervisor.kernel import Kernel, RunOptions
 from producer.supervisor.loop import Loop
 from producer.supervisor.prices import check_models
 from producer.supervisor.sandboxes import check as check_sandboxes
+from producer.supervisor.suspects import Suspects
 from producer.supervisor.systemd import Notifier
 from producer.supervisor.workspaces import check as check_workspaces
 from producer.version import __version__
@@ -96,7 +98,7 @@ def _serve(
     pause = 0.5
     keys = Keys(places)
     keys.ensure()
-    notifier = Notifier(env)
+    notifier, suspects = Notifier(env), Suspects()
     while True:
         store: Store | None = None
         server: Server | None = None
@@ -106,15 +108,20 @@ def _serve(
             store.db.fold_beside()
             server = Server(places, keys)
             kernel = Kernel(config, options, env, places, keys, store, server)
-            loop = Loop(kernel, auth, pending, wake_fd, notifier)
+            loop = Loop(kernel, auth, pending, wake_fd, notifier, suspects)
             how = loop.run()
             survivors = loop.dismiss() if how == "stop" else 0
             loop.seal(how)
             return how, int(bool(survivors or (options.once and loop.escalations())))
         except LedgerUnusable:
             raise
-        except LedgerError as error:
-            log.error("the ledger cannot be written; trying again", error=str(error), seconds=pause)
+        except Exception as error:
+            if broken := suspects.news():
+                log.exception("a message broke the loop; beginning anew", message=broken, seconds=pause)
+            elif isinstance(error, LedgerError):
+                log.error("the ledger cannot be written; trying again", error=str(error), seconds=pause)
+            else:
+                raise
             pause = 0.5 if time.monotonic() - began > 60 else min(LONGEST_PAUSE, pause * 2)
             options = replace(options, workers={}, before={name: role.workers for name, role in config.roles.items()})
         finally:

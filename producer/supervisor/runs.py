@@ -27,7 +27,7 @@ from producer.supervisor.run import Run, deadline
 from producer.supervisor.workers import Worker, Workers
 from producer.supervisor.workspaces import Workspaces
 from producer.wire.auth import Peer
-from producer.wire.messages import Ack, Cancel, Progress, Result, Started
+from producer.wire.messages import MOST, Ack, Cancel, Progress, Result, Started
 from producer.wire.outbox import LOG, read
 
 BUDGET_PAUSE = 30.0  # seconds before a task is tried again that a cap stopped for want of what others hold
@@ -137,7 +137,7 @@ class Runs:
                 id=data.get("id"), summary=str(data.get("summary", ""))[:500],
             )  # fmt: skip
         elif message.kind == "usage" and not run.metered:
-            run.streamed += self._charges.priced({str(data.get("model")): data})
+            run.streamed = min(MOST, run.streamed + self._charges.priced({str(data.get("model")): data}))
         said = {name: value for name, value in data.items() if name not in OURS}
         self._kernel.tell(f"progress.{message.kind}", role=run.role, task=run.task, attempt=run.attempt, **said)
 

@@ -87,17 +87,14 @@ class Impostor:
         self.attempt, self.task = task.attempt, task.task
         self.tasks.say("Started", {"attempt": self.attempt, "session_id": "s"})
 
-    def until(self, kind: str) -> Any:
-        """The next message of a kind."""
+    def until(self, kind: str, **fields: Any) -> Any:
+        """The next message of a kind, with these fields; several may come in one frame's worth, and the others are lost."""
         deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline:
-            heard = self.tasks.hear(1.0)
-            message = decode(heard) if heard and len(heard) == 3 else None
-            if type(message).__name__ == kind:
-                return message
-            for at in range(1, len(heard or []), 2) if heard and len(heard) > 3 else ():
+            heard = self.tasks.hear(1.0) or []
+            for at in range(1, len(heard) - 1, 2):
                 message = decode([heard[0], *heard[at : at + 2]])
-                if type(message).__name__ == kind:
+                if type(message).__name__ == kind and all(getattr(message, n) == v for n, v in fields.items()):
                     return message
         raise AssertionError(f"no {kind} came")
 
@@ -105,9 +102,7 @@ class Impostor:
         """A ledger tool; the Reply."""
         call = new_id()
         self.tasks.say("Call", {"call": call, "attempt": attempt or self.attempt, "tool": tool, "arguments": arguments})
-        reply = self.until("Reply")
-        assert reply.call == call
-        return reply
+        return self.until("Reply", call=call)
 
     def close(self) -> None:
         self.tasks.close()

@@ -10,10 +10,12 @@ import pytest
 from attack_rig import Impostor, filed
 from driving import Supervisor
 
+from producer.core.guards import RECORDED_PER_ATTEMPT
 from producer.ids import new_id
 
 TASK = {"agent_owner": "code", "title": "a follow-up", "description": "do it"}
 DECISION = {"kind": "design", "decision_text": "x", "rationale": "y"}
+ASSET = {"asset_type": "art", "path": "x"}
 REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "a role that there is not": ("insert_task", {**TASK, "agent_owner": "root"}),
     "a role that is everybody": ("insert_task", {**TASK, "agent_owner": "*"}),
@@ -44,6 +46,12 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "an asset retried beyond counting": ("record_asset", {"asset_type": "art", "path": "x", "retry_count": 2**70}),
     "an asset with a column of its own": ("record_asset", {"asset_type": "art", "path": "x", "timestamp": "1970"}),
     "an asset with an object for a text": ("record_asset", {"asset_type": "art", "path": "x", "model": {"a": 1}}),
+    "an asset with a prompt over the limit": ("record_asset", {**ASSET, "prompt": "x" * 65_537}),
+    "an asset with a seed over the limit": ("record_asset", {**ASSET, "seed": "é" * 32_769}),
+    "an asset with an api over the limit": ("record_asset", {**ASSET, "api": "x" * 65_537}),
+    "an asset with a version over the limit": ("record_asset", {**ASSET, "model_version": "x" * 65_537}),
+    "an asset with a sum over the limit": ("record_asset", {**ASSET, "sha256": "x" * 65_537}),
+    "an asset with a seed that is a list": ("record_asset", {**ASSET, "seed": ["x"]}),
     "a state beyond counting": ("list_tasks", {"status": 2**70}),
     "a state that is an object": ("list_tasks", {"status": {"a": 1}}),
     "as many as there are not": ("list_tasks", {"limit": "many"}),
@@ -119,6 +127,25 @@ def test_an_agent_files_no_more_than_its_share(besieged: Supervisor, impostor: I
     assert "filed_per_attempt" in replies[-1].error
     for reply in replies[:20]:
         besieged.ask("kill_task", task_id=reply.result["task_id"])
+
+
+def test_an_agent_records_no_more_than_its_share(besieged: Supervisor, impostor: Impostor) -> None:
+    task = {**TASK, "agent_owner": "wakeup", "title": f"w {new_id()}", "description": new_id()}
+    filed_one = impostor.call("insert_task", **task)
+    assert filed_one.ok, "what is filed has a limit of its own and does not count here"
+    for number in range(RECORDED_PER_ATTEMPT):
+        arguments = {**ASSET, "path": f"a/{impostor.id}"} if number % 2 else DECISION
+        call = {
+            "call": new_id(),
+            "attempt": impostor.attempt,
+            "tool": f"record_{'asset' if number % 2 else 'decision'}",
+        }
+        impostor.tasks.say("Call", {**call, "arguments": arguments})
+    refused = [impostor.call("record_decision", **DECISION), impostor.call("record_asset", **ASSET)]
+    assert [reply.ok for reply in refused] == [False, False] and "may record 500" in refused[0].error
+    rows = besieged.project.rows("SELECT count(*) FROM decisions WHERE task_id = ?", impostor.task)
+    assert rows == [(RECORDED_PER_ATTEMPT // 2,)]
+    besieged.ask("kill_task", task_id=filed_one.result["task_id"])
 
 
 def test_the_same_again_is_refused(besieged: Supervisor, impostor: Impostor) -> None:

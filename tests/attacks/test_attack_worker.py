@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import zmq
-from attack_rig import Dialer, Impostor
+from attack_rig import Dialer, Impostor, filed
 from driving import Supervisor
 
 from producer.ids import new_id
@@ -49,6 +49,24 @@ def test_progress(besieged: Supervisor, impostor: Impostor, attack: str) -> None
     assert impostor.call("get_task", task_id=impostor.task).ok, "the messages behind it are read"
     unshaken(besieged)
     assert besieged.project.rows("SELECT cost_micros FROM tasks WHERE id = ?", impostor.task) == [(0,)]
+
+
+@pytest.mark.parametrize("tokens", [HUGE, -(2**53)])
+def test_tokens_that_no_ledger_takes_are_not_kept_for_the_runs_end(besieged: Supervisor, tokens: int) -> None:
+    """What a run streamed is booked when its worker dies without a word."""
+    dying = Impostor(besieged)
+    task = filed(besieged, title=f"for {dying.id}")
+    dying.take()
+    data = {"model": "claude-sonnet-5-5", "input_tokens": tokens, "output_tokens": tokens}
+    for _ in range(3):
+        dying.results.say("Progress", {"attempt": dying.attempt, "kind": "usage", "data": data})
+    assert dying.call("get_task", task_id=task).ok
+    dying.close()
+    besieged.until(
+        lambda: besieged.project.rows("SELECT 1 FROM attempts WHERE id = ? AND state != 'running'", dying.attempt)
+    )
+    unshaken(besieged)
+    besieged.ask("kill_task", task_id=task)
 
 
 RESULTS: dict[str, dict[str, Any]] = {

@@ -11,7 +11,7 @@ import apsw
 import pytest
 from ledger_rig import Clock, Desk, process
 
-from producer.errors import InvalidTask, LedgerBusy, LedgerError, LedgerUnusable
+from producer.errors import InvalidTask, LedgerBusy, LedgerError, LedgerRefused, LedgerUnusable
 from producer.ledger import LedgerClient, Reader, Store, create_ledger
 from producer.ledger.audit import Head
 from producer.ledger.database import APPLICATION_ID, SCHEMA_VERSION
@@ -323,6 +323,6 @@ def test_the_head_is_parsed_strictly() -> None:
 
 
 def test_an_error_inside_apsw_is_never_raised_through_the_door(desk: Desk) -> None:
-    with pytest.raises(LedgerError) as caught, desk.transaction():
+    with pytest.raises(LedgerRefused) as caught, desk.transaction():
         desk.db.run("INSERT INTO meta VALUES ('k', NULL)")
     assert isinstance(caught.value.__cause__, apsw.Error) and not isinstance(caught.value, InvalidTask)
