@@ -33,6 +33,7 @@ COMMANDS = {
     "audit": "audit:audit",
     "migrate": "migrate:migrate",
     "pricing": "pricing:pricing",
+    "service": "service:service",
     "completion": "completion:completion",
 }
 
