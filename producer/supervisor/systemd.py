@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
+from typing import Any
+
+from producer.core.text import one_line
 
 
 class Notifier:
@@ -15,6 +18,11 @@ class Notifier:
         watched = env.get("WATCHDOG_USEC", "")
         mine = env.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self.interval = int(watched) / 2e6 if watched.isdigit() and mine else None
+
+    @property
+    def heard(self) -> bool:
+        """Whether there is somebody to tell."""
+        return bool(self._address)
 
     def tell(self, *states: str) -> bool:
         """Send; False where there is nobody to tell."""
@@ -27,3 +35,13 @@ class Notifier:
         except OSError:
             return False
         return True
+
+
+def status_line(found: Mapping[str, Any], waiting: str) -> str:
+    """STATUS= of `systemctl status`, out of `status --json`: what waits, runs, was spent, the switch."""
+    workers = [worker for role in found["roles"].values() for worker in role["workers"]]
+    running = sum(worker["attempt"] is not None for worker in workers)
+    spent = found["budget"]["project"]["spent_usd"]
+    switch = "ARMED" if found["kill_switch"]["armed"] else "off"
+    text = f"STATUS={found['project']}: {waiting} waiting, {running} running, {spent} USD spent, kill switch {switch}"
+    return one_line(text, 500)
