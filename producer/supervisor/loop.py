@@ -37,7 +37,7 @@ from producer.supervisor.run import Run
 from producer.supervisor.runs import Runs
 from producer.supervisor.schedule import Schedule
 from producer.supervisor.status import status
-from producer.supervisor.systemd import Notifier, status_line
+from producer.supervisor.systemd import Notifier, restarting, status_line
 from producer.supervisor.workers import Worker, Workers
 from producer.supervisor.workspaces import Workspaces
 from producer.version import __version__
@@ -142,14 +142,14 @@ class Loop:
         self._notifier.tell("READY=1", f"STATUS=serving {config.project_name}")
 
     def leave(self, how: str) -> None:
-        """Begin to stop (everyone goes) or to restart (the fleet stays)."""
+        """Begin to stop (everyone goes), to restart, or to hand over to a new process (the fleet stays)."""
         if self._leaving is None:
             self._leaving = how
             self._leave_by = self._kernel.monotonic() + self._kernel.config.shutdown_grace_seconds
-            self._notifier.tell("STOPPING=1" if how == "stop" else "RELOADING=1")
+            self._notifier.tell("RELOADING=1" if how == "restart" else "STOPPING=1")
 
     def _finished(self) -> bool:
-        if self._leaving == "restart":
+        if self._leaving in ("restart", "handover"):
             return True
         if self._leaving == "stop":
             late = self._kernel.monotonic() > self._leave_by + LAST_WORDS
@@ -276,7 +276,7 @@ class Loop:
                 self._reload()
             else:
                 self._kernel.audit("signal", number=number)
-                self.leave("stop")
+                self.leave("handover" if number == signal.SIGTERM and restarting(self._kernel.env) else "stop")
 
     def _reload(self) -> None:
         try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from producer.core.text import one_line
@@ -45,3 +47,17 @@ def status_line(found: Mapping[str, Any], waiting: str) -> str:
     switch = "ARMED" if found["kill_switch"]["armed"] else "off"
     text = f"STATUS={found['project']}: {waiting} waiting, {running} running, {spent} USD spent, kill switch {switch}"
     return one_line(text, 500)
+
+
+def restarting(env: Mapping[str, str] = os.environ) -> bool:
+    """Whether the service manager ends us to start us again: TERM alone does not tell `restart` from `stop`."""
+    if not env.get("INVOCATION_ID") or not env.get("NOTIFY_SOCKET"):
+        return False
+    try:
+        unit = Path("/proc/self/cgroup").read_text().strip().rsplit("/", 1)[-1]
+        scope = ["--user"] if "/user@" in Path("/proc/self/cgroup").read_text() else []
+        command = ["systemctl", *scope, "list-jobs", "--no-legend", "--plain", unit]
+        jobs = subprocess.run(command, capture_output=True, text=True, timeout=3.0, check=False).stdout
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return any(words[1:3] == [unit, "restart"] for words in map(str.split, jobs.splitlines()))
