@@ -1,26 +1,34 @@
 # make demo: a whole rehearsed project (real CLI, scripted model, no key, no cost)
-# make test: every check but the long ones; make slow: those; make all: both; make chaos: the fault battery alone
+# make test: every check but the long ones; make slow: those; make all: both in one run, as CI does; make chaos: the
+# fault battery alone. Most tests wait for processes: three at a time keep two cores busy (JOBS=2 make all: fewer).
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+JOBS   ?= 3
+WHICH  ?= not slow
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint types layers all slow chaos tools bench docs clean
+.PHONY: demo test lint types layers all slow chaos tools fuzz bench docs clean
 
 demo: $(READY)
 	$(BIN)/producerctl demo
 
 test: $(READY) lint types layers
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
+	$(PYTEST) -m "$(WHICH)"
 
-all: test slow
+all: tools
+	$(MAKE) test WHICH=
 
 slow: $(READY) tools
-	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
+	$(PYTEST) -m slow
 
 chaos: $(READY) tools
-	$(BIN)/python tests/chaos/run.py --faults 200 --short
+	$(BIN)/python tests/chaos/run.py --faults 200 --short --jobs 2
+
+fuzz: $(READY)
+	$(BIN)/python tests/fuzz/run.py --inputs 1000000 --seed 7
 
 # What the battery can do without, and says so: the clock's jumps. There is no wheel of it for every machine.
 tools: $(READY)
@@ -37,7 +45,7 @@ layers: $(READY)
 	$(BIN)/lint-imports
 
 bench: $(READY)
-	$(BIN)/python benchmarks/dispatch.py
+	$(BIN)/python benchmarks/run.py
 
 docs: $(READY)
 	$(BIN)/python -m producer.core.lifecycle > docs/lifecycle.md

@@ -21,45 +21,18 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import apsw
 import httpx
 import yaml
+from filling import fill
 
 from producer.ledger import LedgerClient
-from producer.ledger.charts import first_id
 
-DAYS = 864_000.0
 ROLES = ("code", "design", "qa", "art")
 PAGES = (
     "/", "/tasks", "/tasks?status=done", "/tasks?status=done&role=qa&before=MIDDLE", "/tasks?status=blocked",
     "/tasks?text=needle", "/tasks/TASK", "/flow", "/money", "/audit", "/audit?action=cost", "/audit?text=needle",
     "/reports", "/api/state",
 )  # fmt: skip
-# One row of `night` a task, made by SQLite itself: a million through Python take a quarter of an hour.
-NIGHT = """CREATE TEMP TABLE night AS
-  WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n + 1 < :size)
-  SELECT n, stamp || printf('%016d', n) AS id, :start + n * :step AS at,
-    CASE n % 4 WHEN 0 THEN 'code' WHEN 1 THEN 'design' WHEN 2 THEN 'qa' ELSE 'art' END AS role,
-    CASE WHEN n % 50 = 7 THEN 'pending' WHEN n % 100 = 3 THEN 'failed' WHEN n % 1000 = 5 THEN 'escalated'
-      ELSE 'done' END AS status FROM n JOIN stamps ON block = n / 100"""
-TIME = "strftime('%Y-%m-%dT%H:%M:%fZ', at + {}, 'unixepoch')"
-BEGUN, ENDED = TIME.format(2), TIME.format(30)
-FILLS = (
-    f"""INSERT INTO tasks (id, agent_owner, status, title, description, root_task_id, priority, created_at, started_at,
-      finished_at, open_dependencies, attempts, cost_micros) SELECT id, role, status, 'Task ' || n || ' of the night',
-      'What is to be done, and how one can tell that it is.', id, n % 6, {TIME.format(0)},
-      iif(status = 'pending', NULL, {BEGUN}), iif(status = 'pending', NULL, {ENDED}), n % 100 = 7, status != 'pending',
-      1200 FROM night""",
-    f"""INSERT INTO attempts (id, task_id, role, number, worker, state, outcome, model, claimed_at, started_at,
-      finished_at, cost_micros) SELECT id, id, role, 1, 'w', iif(status = 'done', 'succeeded', 'failed'), status,
-      'claude-sonnet-5-5', {BEGUN}, {BEGUN}, {ENDED}, 1200 FROM night WHERE status != 'pending'""",
-    f"""INSERT INTO meter (request, attempt, task_id, role, date, at, model, source, exact, input_tokens, output_tokens,
-      cost_micros) SELECT id, id, id, role, date(at, 'unixepoch'), {TIME.format(9)}, 'claude-sonnet-5-5', 'gateway', 1,
-      900, 300, 1200 FROM night WHERE status != 'pending'""",
-    f"""INSERT INTO audit (seq, body, chain) SELECT n + :first, CAST(json_object('action', 'task_inserted', 'actor',
-      role, 'at', {TIME.format(0)}, 'detail', json_object('title', 'Task ' || n), 'task', id) AS BLOB), zeroblob(32)
-      FROM night""",
-)
 
 
 def environment(base: Path) -> dict[str, str]:
@@ -80,24 +53,6 @@ def project(base: Path) -> Path:
     os.environ.update(environment(base))
     LedgerClient(root / "agent-state" / "ledger.db").close()
     return root
-
-
-def fill(ledger: Path, size: int) -> None:
-    """``size`` tasks of the last ten days, most of them done; one in fifty waits, one in a hundred blocked."""
-    connection = apsw.Connection(str(ledger))
-    for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -600000"):
-        connection.execute(f"PRAGMA {pragma}")
-    start, step = time.time() - DAYS, DAYS / size
-    first = connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM audit").fetchone()[0]
-    with connection:
-        connection.execute("CREATE TEMP TABLE stamps (block INTEGER PRIMARY KEY, stamp TEXT)")
-        blocks = ((block, first_id(start + block * 100 * step)[:10]) for block in range(size // 100 + 1))
-        connection.executemany("INSERT INTO stamps VALUES (?, ?)", blocks)
-        for statement in (NIGHT, *FILLS):
-            given = {"size": size, "start": start, "step": step, "first": first}
-            connection.execute(statement, {name: value for name, value in given.items() if f":{name}" in statement})
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.close()
 
 
 @contextmanager

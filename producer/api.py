@@ -110,7 +110,8 @@ class Producer:
     def write_morning_report(self, *, target_date: str | None = None) -> Path:
         """Write the morning report of a UTC day (today without one); its path."""
         with Reader(self.ledger.path) as reader:
-            return write(build(reader, Caps.of(self.config), parse_date(target_date)), self.config.reports_dir)
+            found = build(reader, Caps.of(self.config), parse_date(target_date), state=self.ledger.places.state)
+            return write(found, self.config.reports_dir)
 
     def _options(self, *, once: bool) -> RunOptions:
         return RunOptions(once=once, invoker="python:object", launch=self._launch, actor="script")

@@ -185,3 +185,21 @@ class NoWorkspace(WorkspaceError):
     """The project is no place for worktrees. Nothing was started."""
 
     exit_code = 2
+
+
+class AuditKeyUnusable(ProducerError):
+    """The key that signs the audit log's checkpoints cannot be read, or is none."""
+
+    def __init__(self, path: Path | str, problem: str) -> None:
+        self.path = path
+        super().__init__(f"{path}: {problem}: put the audit log's key back, or move the file away for a new one")
+
+
+class SandboxMissing(ProducerError):
+    """No sandbox that a role may run in works on this machine; ``mend`` says what to install or to write."""
+
+    exit_code = 2
+
+    def __init__(self, why: str, mend: str = "") -> None:
+        self.why, self.mend = why, mend
+        super().__init__(f"no sandbox: {why}: {mend}" if mend else f"no sandbox: {why}")

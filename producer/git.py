@@ -5,23 +5,20 @@
    `false`, which is a conflict, and so nothing that it would have merged is lost. Filters, git-lfs among them, are
    not run: files are committed as they lie there.
 2. Only the repository's own configuration is read, neither the user's nor the machine's.
-3. A process is in a session of its own and is killed with all below it when its time is over.
-4. The supervisor's sweep ends every process below it that it does not know: it asks ``still`` which ones are ours, and
-   none is started meanwhile.
+3. A process is in a session of its own and is killed with all below it when its time is over (producer/helper.py).
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from producer import helper
 from producer.errors import WorkspaceError
+from producer.helper import still as still
 
 LIMIT = 120.0
 OLDEST = (2, 38)  # the first with `merge-tree --write-tree`
@@ -40,15 +37,6 @@ FIXED = {
     "submodule.recurse": "false",
 }
 DRIVERS = {"clean": "", "smudge": "", "process": "", "required": "false", "driver": "false"}
-_running: set[int] = set()
-_starting = threading.Lock()
-
-
-@contextmanager
-def still() -> Iterator[frozenset[int]]:
-    """The pids of the git processes under way; none is started inside the block."""
-    with _starting:
-        yield frozenset(_running)
 
 
 @dataclass(frozen=True)
@@ -101,30 +89,14 @@ class Git:
     ) -> Ran:
         command = ["git", *self._where, *words]
         try:
-            with _starting:
-                process = subprocess.Popen(
-                    command, cwd=self._directory, env={**_environment(settings), **env}, pass_fds=self._held,
-                    stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE, stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE, start_new_session=True,
-                )  # fmt: skip
-                _running.add(process.pid)
+            code, out, err = helper.run(
+                command, self._directory, {**_environment(settings), **env}, stdin, LIMIT, held=self._held
+            )
         except OSError as error:
             raise WorkspaceError(f"git cannot be started: {error.strerror}: {error.filename}") from None
-        try:
-            out, err = process.communicate(None if stdin is None else stdin.encode(), timeout=LIMIT)
         except subprocess.TimeoutExpired:
-            _end(process)
             raise WorkspaceError(f"git {words[0]} took longer than {LIMIT:g} s and was ended") from None
-        finally:
-            _running.discard(process.pid)
-        return Ran(process.returncode, os.fsdecode(out), os.fsdecode(err))
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    with suppress(OSError):
-        os.killpg(process.pid, signal.SIGKILL)
-    with suppress(subprocess.TimeoutExpired):
-        process.communicate(timeout=5.0)
+        return Ran(code, out, err)
 
 
 def _environment(settings: Mapping[str, str]) -> dict[str, str]:

@@ -54,7 +54,7 @@ class Places:
 
     def make(self) -> Places:
         """Create the directories, private to this user. Raises ForeignDirectory where one is another user's."""
-        inside = (self.keys, self.outboxes, self.inbox, self.journal, self.workers, self.tasks)
+        inside = (self.keys, self.outboxes, self.inbox, self.journal, self.workers, self.tasks, self.standing)
         for path in (self.state, self.runtime, *inside):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             status = path.stat()
@@ -98,6 +98,14 @@ class Places:
     def tasks(self) -> Path:
         """One directory a task: its CLAUDE_CONFIG_DIR and its HOME."""
         return self.state / "tasks"
+
+    @property
+    def standing(self) -> Path:
+        """One empty file for every process that stands by, named like its directory in ``tasks``.
+
+        The task that it gets has a link to that directory there.
+        """
+        return self.state / "standing"
 
     @property
     def worktrees(self) -> Path:

@@ -4,9 +4,10 @@
    such a process or from the family's root. Neither is enough alone: a double fork loses the ancestry unless a
    subreaper collects the orphans, and a cleared environment loses the entry.
 2. The ladder is TERM, a grace, then KILL. The first process of a PID namespace is killed first: the kernel then ends
-   all that is in there. The rest is frozen with STOP until nothing new turns up, and then killed: one by one, a tree
-   that forks outruns its killer; frozen, it cannot fork. Outside a namespace a bomb that doubles faster than /proc can
-   be read still wins; only a limit on pids (a cgroup) stops that one.
+   all that is in there; in a hurry (a grace below HURRY) before the TERM even. TERM is not for what holds a namespace
+   from outside: it would end it at once, and the grace of all in it. The rest is frozen with STOP until nothing new
+   turns up, and then killed: one by one, a tree that forks outruns its killer; frozen, it cannot fork. Outside a
+   namespace a bomb that doubles faster than /proc can be read still wins; only a limit on pids (a cgroup) stops it.
 3. What was killed is looked for again until nothing is found or the limit has passed. Survivors are counted, never
    assumed. Zombies are not survivors.
 4. A signal goes to a pid and its start time together, so that a reused pid is never hit; this process and its
@@ -33,6 +34,7 @@ ATTEMPT_MARKER = "AI_PRODUCER_ATTEMPT"
 PROJECT_MARKER = "AI_PRODUCER_PROJECT"
 
 POLL_SECONDS = 0.02
+HURRY = 1.0  # seconds of grace
 LINUX = sys.platform.startswith("linux")
 DEAD = frozenset({"Z", "X", "x"})
 Clock = Callable[[], float]
@@ -108,13 +110,12 @@ def end(
     """
     began = clock()
     seen: set[Proc] = set()
+    if grace < HURRY:
+        _end_namespaces(family, seen)
     if grace > 0:
         _terminate(family, seen, began + grace, enough, clock, sleep)
     deadline = clock() + limit
-    for proc in _members(family):
-        if _leads_namespace(proc.pid):
-            seen.add(proc)
-            _signal(proc, signal.SIGKILL)
+    _end_namespaces(family, seen)
     while living := _freeze(family, deadline, clock):
         seen.update(living)
         for proc in living:
@@ -137,6 +138,14 @@ def reap() -> int:
     return count
 
 
+def _end_namespaces(family: Family, seen: set[Proc]) -> None:
+    """Kill the first process of every PID namespace in the family; the kernel kills the rest of it."""
+    for proc in _members(family):
+        if _leads_namespace(proc.pid):
+            seen.add(proc)
+            _signal(proc, signal.SIGKILL)
+
+
 def _terminate(
     family: Family, seen: set[Proc], until: float, enough: Callable[[], bool], clock: Clock, sleep: Sleep
 ) -> None:
@@ -146,7 +155,8 @@ def _terminate(
         for proc in living:
             if proc not in asked:
                 asked.add(proc)
-                _signal(proc, signal.SIGTERM)
+                if not _holds_namespace(proc.pid):
+                    _signal(proc, signal.SIGTERM)
         seen.update(asked)
         if enough() or clock() >= until:
             return
@@ -251,6 +261,15 @@ def _leads_namespace(pid: int) -> bool:
         return False
     pids = next((line.split()[1:] for line in lines if line.startswith("NSpid:")), [])
     return len(pids) > 1 and pids[-1] == "1"
+
+
+def _holds_namespace(pid: int) -> bool:
+    """Whether a process outside a PID namespace waits for its first process: bubblewrap, unshare."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return False
+    return any(_leads_namespace(int(child)) for child in children)
 
 
 def _environ(pid: int) -> bytes:

@@ -16,7 +16,14 @@ from hypothesis import settings
 
 ROOM_FOR_SOCKETS = 60  # bytes of a directory below which the longest socket path still fits
 FOREIGN = ("ANTHROPIC_", "CLAUDE", "PRODUCER_", "AI_PRODUCER_")
-UNWANTED = ("STATE_DIRECTORY", "RUNTIME_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+UNWANTED = (
+    "STATE_DIRECTORY",
+    "RUNTIME_DIRECTORY",
+    "CREDENTIALS_DIRECTORY",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+)
 _numbers = count()
 
 settings.register_profile("tests", max_examples=30, stateful_step_count=25, deadline=None, database=None)

@@ -26,6 +26,7 @@ from producer.config import ProducerConfig, load_config
 from producer.errors import LedgerUnusable, NoSupervisor, WireError
 from producer.ledger import LedgerClient, Reader, export
 from producer.ledger.client import rebuild
+from producer.ledger.signing import KeyRing
 from producer.places import Places
 from producer.reaper import PROJECT_MARKER, Family
 from producer.wire.sockets import Control
@@ -148,10 +149,13 @@ class Project:
     def books_balance(self) -> int:
         """What must hold when nothing runs; what was spent, in micro-dollars.
 
-        No hold, no reservation, five sums that agree, and an audit chain that is whole up to the head kept outside.
+        No hold, no reservation, five sums that agree, and an audit log that is whole, up to the heads kept outside.
         """
         with self.reader() as reader:
-            verdict = export.check(reader, [export.read_head(self.places.state / "audit.head")])
+            state = self.places.state
+            files = [state / "audit.head", *state.glob("audit.checkpoint")]
+            kept = [head for file in files for head in export.read_heads(file)]
+            verdict = export.check(reader, kept, KeyRing.read(state))
         assert verdict.ok, verdict.problem
         assert self.rows("SELECT * FROM holds") == []
         assert self.rows("SELECT * FROM reservations") == []

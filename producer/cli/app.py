@@ -93,7 +93,6 @@ class App:
 
     def ask(self, operation: str, seconds: float = 10.0, **arguments: Any) -> Any:
         """One operation of the supervisor's. Raises NoSupervisor, LedgerBusy where it is silent, or its own error."""
-        from producer.ledger.client import rebuild
         from producer.wire.sockets import Control
 
         holder = self.supervisor()
@@ -108,6 +107,8 @@ class App:
         except (NoSupervisor, WireError):
             raise LedgerBusy(f"{holder} does not answer: wait, or end it and start `producerctl run`") from None
         if not reply.ok:
+            from producer.ledger.submit import rebuild  # which brings the writer's modules
+
             raise rebuild(reply.result, reply.error)
         return reply.result
 

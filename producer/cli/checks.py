@@ -26,12 +26,13 @@ Status = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's. ``mend`` says what to do, where something is to be done."""
+    """One line of the doctor's. ``mend`` says what to do; ``red``: shown like a failure, without being one."""
 
     name: str
     status: Status
     detail: str
     mend: str = ""
+    red: bool = False
 
 
 def machine() -> Iterator[Finding]:
@@ -40,10 +41,10 @@ def machine() -> Iterator[Finding]:
     yield Finding("python", "ok" if sys.version_info >= (3, 11) else "fail", found, "install Python 3.11 or newer")
     yield _claude()
     yield _containment()
-    for tool, why in (("bwrap", "the sandbox of roles"), ("git", "workspaces and diffs")):
-        where = shutil.which(tool)
-        mend = f"install {'bubblewrap' if tool == 'bwrap' else tool}"
-        yield Finding(tool, "ok", where) if where else Finding(tool, "warn", f"not found: {why} needs it", mend)
+    where = shutil.which("git")
+    why = "not found: workspaces and diffs need it"
+    yield Finding("git", "ok", where) if where else Finding("git", "warn", why, "install git")
+    yield from _ways()
 
 
 def project(app: App) -> Iterator[Finding]:
@@ -55,6 +56,7 @@ def project(app: App) -> Iterator[Finding]:
         _prices,
         _places,
         _ledger,
+        _audit,
         _supervisor,
         _switch,
         _workspaces,
@@ -109,6 +111,18 @@ def _containment() -> Finding:
             "containment", "warn", "agents are found by their marks alone", "install util-linux (setpriv, unshare)"
         )
     return Finding("containment", "ok", f"agents' processes are held by: {kind.value}")
+
+
+def _ways() -> Iterator[Finding]:
+    """Which sandboxes work on this machine."""
+    from producer.sandbox import choice
+
+    bwrap, landlock = choice.bwrap_problem(), choice.landlock_problem()
+    yield Finding("bwrap", "ok" if bwrap is None else "warn", bwrap or "bubblewrap works", "install bubblewrap")
+    if bwrap is not None:
+        mend = "install bubblewrap, or say `sandbox: none`"
+        weaker = "Landlock works; it holds less than bubblewrap, see docs/sandbox.md"
+        yield Finding("landlock", "ok" if landlock is None else "warn", landlock or weaker, mend)
 
 
 def _prompts(app: App) -> Iterator[Finding]:
@@ -247,6 +261,34 @@ def _ledger(app: App) -> Iterator[Finding]:
         )
 
 
+def _audit(app: App) -> Iterator[Finding]:
+    """The log's end, what nobody has acknowledged, and whether its heads go anywhere."""
+    from producer.ledger import trust
+    from producer.ledger.verify import tail
+
+    if not app.config.ledger_db.exists():
+        return
+    with app.reader() as reader:
+        problem, found = tail(reader.db, app.places.state).problem, trust.figures(reader.db)
+    if problem:
+        yield Finding("audit log", "fail", problem, "producerctl audit verify; docs/audit.md says what to do")
+    elif found["alarm"]:
+        yield Finding("audit log", "fail", trust.words(found), "look into it, then: producerctl audit acknowledge WHY")
+    else:
+        yield Finding("audit log", "ok", trust.words(found))
+    anchored, pushed = found["anchored"], app.config.notifications
+    if app.config.audit.anchor_command is None:
+        if not (pushed.ntfy_topic and pushed.events.audit_head):
+            where = "its heads go nowhere but into the supervisor's own log"
+            yield Finding("audit heads", "warn", where, "set audit.anchor_command or notifications.ntfy_topic")
+    elif anchored and not anchored["ok"]:
+        yield Finding(
+            "audit heads", "fail", f"row {anchored['size']}: {anchored['error']}", "mend audit.anchor_command"
+        )
+    elif anchored:
+        yield Finding("audit heads", "ok", f"row {anchored['size']} was taken by audit.anchor_command")
+
+
 def _supervisor(app: App) -> Iterator[Finding]:
     holder = app.supervisor()
     if holder is None:
@@ -271,10 +313,32 @@ def _switch(app: App) -> Iterator[Finding]:
 
 
 def _sandbox(app: App) -> Iterator[Finding]:
+    """What every role's agents are held by."""
+    from producer import sandbox
+    from producer.config.environment import auth_mode, project_env
+
+    metered = auth_mode(app.config, project_env(app.config)) != "inherit"
     for name, role in app.config.roles.items():
-        if role.sandbox == "none":
+        if refused := sandbox.problem(app.config, name, metered=metered):
+            key, why = refused
+            yield Finding("sandbox", "fail", f"role {name} is refused: {key}: {why}", "see docs/sandbox.md")
+        elif role.sandbox == "none":
             detail = f"role {name} has sandbox: none: what it runs may do what you may do"
-            yield Finding("sandbox", "warn", detail, "remove the line")
+            yield Finding("sandbox", "warn", detail, "remove the line", red=True)
+        else:
+            held = sandbox.in_force(role.sandbox, role.network)
+            yield Finding("sandbox", "ok", f"role {name}: {held}, network: {role.network}")
+    yield from _open_places(app)
+
+
+def _open_places(app: App) -> Iterator[Finding]:
+    """What a sandbox cannot keep from agents, because of where it lies."""
+    root = app.config.project_root
+    if app.config.kill_switch.parent == root:
+        detail = f"{app.config.kill_switch} lies directly in project_root: agents can arm and disarm it"
+        yield Finding("sandbox", "warn", detail, "kill_switch: agent-state/kill_switch")
+    if root == Path.home().resolve():
+        yield Finding("sandbox", "warn", "project_root is your home: agents can read all of it", "use a directory")
 
 
 def _disk(app: App) -> Iterator[Finding]:

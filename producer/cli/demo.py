@@ -17,10 +17,11 @@ from producer.cli.app import App, json_option, pass_app
 from producer.cli.run import SCRIPT, serve
 from producer.core.money import format_usd
 from producer.errors import UsageError
+from producer.sandbox import Way, choice, in_force
 
 CONFIG = "producer.yaml"
 SEED = "seed_tasks.json"
-OURS = ("agent-state", "agents", "__pycache__", ".git")
+OURS = ("agent-state", "agents", "__pycache__", ".git", ".env", ".claude")
 
 
 @click.command()
@@ -42,6 +43,7 @@ def demo(app: App, directory: Path | None, as_json: bool) -> int:
     with project.client() as ledger:
         ledger.seed_from_json(target / SEED)
     screen.note(f"a project with three roles in {target}; the model is scripted, everything else is real")
+    screen.note(held(project))
     before, began = _files(target), time.monotonic()
     code = serve(project, once=True, script=SCRIPT)
     found = summary(project, target, before, time.monotonic() - began)
@@ -59,7 +61,18 @@ def scaffold(directory: Path | None) -> Path:
             raise UsageError(f"--dir: {target} is not empty: name a new directory")
         target.mkdir(parents=True, exist_ok=True)
     _copy(resources.files("producer").joinpath("templates", "demo"), target)
+    if in_force(Way.BWRAP) == "refused":  # Landlock would not let its agents put files beside producer.yaml
+        config = target / CONFIG
+        config.write_text(config.read_text().replace("      prompt:", "      sandbox: none\n      prompt:"))
     return target
+
+
+def held(project: App) -> str:
+    """What holds the demo's agents, in a line."""
+    modes = {in_force(role.sandbox, role.network) for role in project.config.roles.values()}
+    if modes == {Way.NONE.value}:
+        return f"its agents run without a sandbox (`sandbox: none`): {choice.bwrap_problem()}"
+    return f"its agents are held by: {', '.join(sorted(modes))}"
 
 
 def summary(app: App, target: Path, before: set[str], seconds: float) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec.structs import asdict
 
 from producer.cli import screen
 from producer.cli.app import App, json_option, pass_app
@@ -88,7 +89,7 @@ def show(event: Event, as_json: bool, title: Callable[[str], str] | None = None)
     """Print one event on one line."""
     from producer.cli.wording import line
 
-    screen.show_json_line(event.model_dump()) if as_json else screen.say(line(event, title))
+    screen.show_json_line(asdict(event)) if as_json else screen.say(line(event, title))
 
 
 def _print_history(app: App, task: str | None, lines: int, as_json: bool) -> float:

@@ -30,7 +30,9 @@ def report(app: App, date: str | None, as_json: bool) -> None:
     day = parse_date(date)
     switch = killswitch.read(app.config.kill_switch)
     with app.reader() as reader:
-        found = build(reader, Caps.of(app.config), day, switch=switch, pricing_note=pricing_note(app))
+        found = build(
+            reader, Caps.of(app.config), day, switch=switch, pricing_note=pricing_note(app), state=app.places.state
+        )
     path = write(found, app.config.reports_dir)
     with app.client(create=False) as ledger:
         ledger.append_audit(

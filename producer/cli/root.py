@@ -1,4 +1,7 @@
-"""The commands by name. Each is imported when it is used, so that a script's `task add` does not load a live view."""
+"""The commands by name. Each is imported when it is used, so that a script's `task add` does not load a live view.
+
+What `--help` says of a command is repeated here, so that it imports none of them; a test compares the two.
+"""
 
 from __future__ import annotations
 
@@ -11,30 +14,30 @@ from producer.cli.app import App, pass_app
 from producer.version import __version__
 
 COMMANDS = {
-    "init": "init:init",
-    "demo": "demo:demo",
-    "doctor": "doctor:doctor",
-    "run": "run:run_command",
-    "status": "status:status",
-    "kill": "switch:kill",
-    "resume": "switch:resume",
-    "scale": "fleet:scale",
-    "drain": "fleet:drain",
-    "role": "fleet:role",
-    "restart": "fleet:restart",
-    "reload": "fleet:reload_command",
-    "stop": "fleet:stop",
-    "task": "task:task",
-    "schedule": "schedule:schedule",
-    "logs": "logs:logs",
-    "budget": "budget:budget",
-    "report": "report:report",
-    "ui": "ui:ui",
-    "audit": "audit:audit",
-    "migrate": "migrate:migrate",
-    "pricing": "pricing:pricing",
-    "service": "service:service",
-    "completion": "completion:completion",
+    "init": ("init:init", "Write a new project: producer.yaml, prompts and a ledger."),
+    "demo": ("demo:demo", "Run a complete project: real agents, a scripted model."),
+    "doctor": ("doctor:doctor", "Check everything, and say how to mend what is wrong."),
+    "run": ("run:run_command", "Run the supervisor in the foreground."),
+    "status": ("status:status", "Show how things stand; --watch goes on showing it."),
+    "kill": ("switch:kill", "Arm the kill switch: everything halts until `resume`."),
+    "resume": ("switch:resume", "Disarm the kill switch; work goes on at once."),
+    "scale": ("fleet:scale", "Set how many workers a role has."),
+    "drain": ("fleet:drain", "Let a role (or all) finish and take nothing more."),
+    "role": ("fleet:role", "Look after a single role."),
+    "restart": ("fleet:restart", "Replace the supervisor by a new one."),
+    "reload": ("fleet:reload_command", "Read producer.yaml again, and show what changes."),
+    "stop": ("fleet:stop", "Stop the supervisor and all its workers."),
+    "task": ("task:task", "File tasks, look at them, change them."),
+    "schedule": ("schedule:schedule", "Show the scheduled tasks and when each comes next."),
+    "logs": ("logs:logs", "Show what agents said and did; -f goes on live."),
+    "budget": ("budget:budget", "Show what is spent, held and allowed."),
+    "report": ("report:report", "Write the morning report and print its path."),
+    "ui": ("ui:ui", "Serve the dashboard on 127.0.0.1 and open it in the browser."),
+    "audit": ("audit:audit", "Check the audit log, and take it elsewhere."),
+    "migrate": ("migrate:migrate", "Take over the ledger of ai-producer 0.3, with a backup."),
+    "pricing": ("pricing:pricing", "What models cost, for caps and reports."),
+    "service": ("service:service", "Have systemd run the supervisor, from boot on."),
+    "completion": ("completion:completion", "Print the completion script of a shell."),
 }
 
 
@@ -56,11 +59,16 @@ class Lazy(click.Group):
         """The commands, in the order of their table."""
         return list(COMMANDS)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands in --help."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name."""
         if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[cmd_name].partition(":")
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
         command: Any = getattr(import_module(f"producer.cli.{module}"), attribute)
         assert isinstance(command, click.Command)
         return command

@@ -13,9 +13,6 @@ from producer.cli.app import App
 from producer.core.money import format_usd
 from producer.errors import LedgerBusy, NoSupervisor
 from producer.ids import iso, utc_today
-from producer.ledger import standing
-from producer.ledger.marks import Marks
-from producer.schedule import PREFIX, upcoming
 from producer.version import __version__
 
 if TYPE_CHECKING:
@@ -40,6 +37,10 @@ def snapshot(app: App, seconds: float = 5.0) -> dict[str, Any]:
 
 def from_ledger(app: App, reader: Reader, holder: Holder | None = None, *, brief: bool = False) -> dict[str, Any]:
     """The state as the ledger and the switch file tell it; ``brief``: without queue and events."""
+    from producer.ledger import trust
+    from producer.ledger.marks import Marks
+    from producer.schedule import PREFIX, upcoming
+
     switch = killswitch.read(app.config.kill_switch)
     return {
         "project": app.config.project_name,
@@ -57,6 +58,7 @@ def from_ledger(app: App, reader: Reader, holder: Holder | None = None, *, brief
         },
         "roles": _roles(app, reader),
         "budget": money(app, reader),
+        "audit": trust.figures(reader.db),
         "schedule": upcoming(app.config, Marks(reader.db, PREFIX).all(), time.time()),
         **({} if brief else {"queue": reader.counts(), "events": reader.audit_tail(EVENTS)}),
     }
@@ -80,6 +82,9 @@ def _money(spent: int, held: int, cap: int) -> dict[str, str]:
 
 
 def _roles(app: App, reader: Reader) -> dict[str, Any]:
+    from producer.ledger import standing
+    from producer.sandbox import in_force
+
     known = standing.roles(reader)
     found: dict[str, Any] = {}
     for name, role in app.config.roles.items():
@@ -90,5 +95,6 @@ def _roles(app: App, reader: Reader) -> dict[str, Any]:
             "reason": row.reason if row else None,
             "desired": row.desired if row else role.workers,
             "workers": [],
+            "sandbox": {"mode": in_force(role.sandbox, role.network), "network": role.network},
         }
     return found

@@ -11,6 +11,7 @@ from producer.cli import screen
 from producer.cli.app import App, json_option, pass_app
 from producer.core.text import one_line
 from producer.errors import NoSupervisor
+from producer.ledger import trust
 
 ESCALATED = 10
 SCHEDULED = 3
@@ -74,11 +75,31 @@ def _head(found: dict[str, Any]) -> None:
     if found.get("auth"):
         gateway = f", gateway {found['gateway']['url']}" if found.get("gateway") else ", no gateway"
         screen.say(f"auth         {found['auth']}{gateway}")
+    _sandboxes(found["roles"])
     if switch["armed"]:
         since = f" since {_time(switch['since'])}" if switch["since"] else ""
         screen.say(f"kill switch  ARMED{since}: {one_line(switch['reason'] or 'no reason given')}", "bold red")
     else:
         screen.say("kill switch  disarmed")
+    if found.get("audit"):
+        screen.say(
+            f"audit log    {one_line(trust.words(found['audit']), 300)}", "red" if found["audit"]["alarm"] else ""
+        )
+
+
+def _sandboxes(roles: dict[str, Any]) -> None:
+    """What holds the roles' agents, and in red whom nothing holds."""
+    held: dict[str, list[str]] = {}
+    for name, row in roles.items():
+        place = row.get("sandbox") or {"mode": "unknown", "network": "full"}
+        held.setdefault(place["mode"], []).append(f"{name}{'' if place['network'] == 'full' else ' (gateway only)'}")
+    for mode, names in held.items():
+        if mode == "none":
+            screen.say(f"sandbox      NONE for {', '.join(names)}: what they run may do what you may do", "bold red")
+        elif mode == "refused":
+            screen.say(f"sandbox      refused: {', '.join(names)}; see `producerctl doctor`", "bold red")
+        else:
+            screen.say(f"sandbox      {mode}: {', '.join(names)}")
 
 
 def _roles(found: dict[str, Any]) -> None:

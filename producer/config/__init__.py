@@ -8,6 +8,7 @@ schema.py and docs.py describe it all.
 """
 
 from producer.config.blocks import (
+    AuditConfig,
     AuthConfig,
     BurstConfig,
     EventsConfig,
@@ -24,6 +25,7 @@ from producer.config.roles import BudgetConfig, RetryConfig, RoleConfig
 from producer.config.warnings import warnings
 
 __all__ = [
+    "AuditConfig",
     "AuthConfig",
     "BudgetConfig",
     "BurstConfig",

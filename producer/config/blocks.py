@@ -48,6 +48,7 @@ class EventsConfig:
         True
     )
     pricing: Annotated[bool, flag(), about("The pricing table is out of date.")] = True
+    audit_head: Annotated[bool, flag(), about("The audit log's head, silently, so that it is kept elsewhere.")] = True
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -157,6 +158,20 @@ class ReportConfig:
     every_hours: Annotated[
         float, number(0, 168, "hours"), about("The report is also written at this interval; 0 for never.")
     ] = 6.0
+
+
+@dataclass(frozen=True, config=STRICT)
+class AuditConfig:
+    """How the heads of the audit log leave this machine; see docs/audit.md."""
+
+    anchor_command: Annotated[
+        str | None,
+        text(longest=4096),
+        about("Shell command that gets each head on its stdin and keeps it elsewhere; null for none."),
+    ] = None
+    anchor_every_seconds: Annotated[
+        float, number(1, 30 * DAY, "seconds"), about("Least time between two heads that are sent out.")
+    ] = 3600.0
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from producer.config import problems
 from producer.config.blocks import (
+    AuditConfig,
     AuthConfig,
     BurstConfig,
     GatewayConfig,
@@ -65,6 +66,7 @@ class ProducerConfig:
     report: ReportConfig = field(default_factory=ReportConfig)
     shutdown_grace_seconds: float = 10.0
     orphan_seconds: float = 600.0
+    audit: AuditConfig = field(default_factory=AuditConfig)
     schedule: list[ScheduleEntry] = field(default_factory=list)
     pricing: dict[str, PriceRow] = field(default_factory=dict)
     source: Path | None = None

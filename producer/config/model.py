@@ -15,6 +15,7 @@ from typing import Annotated
 from pydantic.dataclasses import dataclass
 
 from producer.config.blocks import (
+    AuditConfig,
     AuthConfig,
     BurstConfig,
     GatewayConfig,
@@ -84,6 +85,9 @@ class Document:
     )
     report: Annotated[ReportConfig, Block, about("When the morning report is written.")] = field(
         default_factory=ReportConfig
+    )
+    audit: Annotated[AuditConfig, Block, about("How the heads of the audit log leave this machine.")] = field(
+        default_factory=AuditConfig
     )
     schedule: Annotated[
         list[ScheduleEntry],

@@ -56,6 +56,7 @@ Variable = Annotated[
     str, text(FREE_VARIABLE, f"a variable name, and none that the program sets itself: {', '.join(RESERVED)}")
 ]
 EnvValue = Annotated[str, text(longest=8192, empty=True)]
+SandboxPath = Annotated[str, text(longest=4096)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -165,8 +166,21 @@ class RoleConfig:
         about("worktree: the branch to begin from and merge into; null for the one checked out at the start."),
     ] = None
     sandbox: Annotated[
-        str, choice("auto", "none"), about("auto: the strongest sandbox that this machine has. none: no sandbox.")
+        str,
+        choice("auto", "bwrap", "landlock", "none"),
+        about("auto: bubblewrap, else Landlock, else the role is refused. none: no sandbox. See sandbox.md."),
     ] = "auto"
+    network: Annotated[
+        str,
+        choice("full", "gateway"),
+        about("full: the machine's network. gateway: nothing but the model, through the gateway; needs bubblewrap."),
+    ] = "full"
+    sandbox_read: Annotated[
+        list[SandboxPath], EmptyList, about("Further paths that the role's sandbox shows, read-only.")
+    ] = field(default_factory=list)
+    sandbox_write: Annotated[
+        list[SandboxPath], EmptyList, about("Further paths that the role's agents may write in.")
+    ] = field(default_factory=list)
 
     @cached_property
     def current_tools(self) -> list[str]:

@@ -24,7 +24,7 @@ from producer.core import cron as core_cron
 from producer.core.money import parse_usd, to_float
 from producer.errors import MoneyError
 
-STRICT = ConfigDict(extra="forbid")
+STRICT = ConfigDict(extra="forbid", defer_build=True)
 MAX_USD = 1_000_000_000
 DAY = 86_400
 MODEL = r"[A-Za-z0-9][A-Za-z0-9._:@/\[\]-]*"

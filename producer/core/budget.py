@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum, auto
 from functools import cache
+from typing import NamedTuple
 
 from producer.core.money import ZERO, MicroUSD, format_usd, round_up
 
 
-@dataclass(frozen=True)
-class Cap:
+class Cap(NamedTuple):
     """A limit and what stands against it, in micro-dollars. ``limit`` None: no limit. ``held`` counts every hold."""
 
     name: str

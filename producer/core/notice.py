@@ -32,11 +32,14 @@ PRIORITIES = {"min": 1, "low": 2, "default": 3, "high": 4, "max": 5}
 
 @dataclass(frozen=True)
 class Manner:
-    """How an event is pushed. ``priority`` None: the configured one; ``switch``: its name in notifications.events."""
+    """How an event is pushed. ``priority`` None: the configured one; ``switch``: its name in notifications.events;
+    ``always``: also in the quiet hours.
+    """
 
     tag: str
     priority: str | None = None
     switch: str | None = None
+    always: bool = False
 
 
 MANNERS: Mapping[str, Manner] = {
@@ -52,6 +55,7 @@ MANNERS: Mapping[str, Manner] = {
     "back_online": Manner("white_check_mark", "min", "back_online"),
     "pricing": Manner("label", "low", "pricing"),
     "audit": Manner("warning", "max"),
+    "audit_head": Manner("anchor", "min", "audit_head", always=True),
     "auth": Manner("key", "low"),
 }
 ANY = Manner("robot")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from producer.core.lifecycle import AttemptEvent, Outcome, TaskEvent
 
@@ -30,8 +31,7 @@ class RetryPolicy:
     cap_seconds: float = 900.0
 
 
-@dataclass(frozen=True)
-class Settlement:
+class Settlement(NamedTuple):
     """What follows from the end of an attempt; times are seconds since the epoch.
 
     ``retry_count`` is the task's new count; the task may be claimed from ``not_before`` on (None: at once, as far as

@@ -14,6 +14,7 @@ goes on once somebody has renewed it.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from contextlib import aclosing
@@ -38,6 +39,7 @@ from producer.wire import tokens
 
 SWITCH_SECONDS = 0.1
 OPEN_SECONDS = 30.0
+_MODEL = re.compile("[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")  # no name may lead to another path of the API
 LOGIN_SECONDS = 120.0  # until a task is tried again that found the login expired
 
 
@@ -97,6 +99,9 @@ class Gateway:
 
     async def pass_through(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A request that costs nothing."""
+        name = scope["path_params"].get("model")
+        if name is not None and not _MODEL.fullmatch(name):
+            return await asgi.send_error(send, 404, "not_found_error", "that is no model's name")
         attempt, raw = await self._admitted(scope, receive, send)
         if attempt is None:
             return None

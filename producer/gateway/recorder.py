@@ -11,6 +11,8 @@ import logging
 import os
 from pathlib import Path
 
+import msgspec
+
 from producer.wire.messages import Metered
 
 log = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ class Recorder:
     def keep(self, record: Metered, request: bytes, response: bytes) -> None:
         """Append one exchange."""
         texts = {"request": request.decode(errors="replace"), "response": response.decode(errors="replace")}
-        line = json.dumps({"metered": record.model_dump(), **texts})
+        line = json.dumps({"metered": msgspec.to_builtins(record), **texts})
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
             with os.fdopen(os.open(self._directory / f"{record.attempt}.jsonl", flags, 0o600), "a") as file:

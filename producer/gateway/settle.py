@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum, auto
 
+from msgspec.structs import replace
+
 from producer.core.money import ZERO, MicroUSD
 from producer.errors import UnknownModel
 from producer.gateway.clamp import Plan
@@ -51,7 +53,7 @@ def settle(left: Left, plan: Plan, max_tokens: int, meter: Meter) -> Charge:
             "output_tokens": max(max_tokens, usage.output_tokens),
             "web_searches": max(plan.searches, usage.web_searches),
         }
-        usage = usage.model_copy(update=rest)
+        usage = replace(usage, **rest)
     try:
         cost = plan.price.cost_of(usage, speed=meter.speed or plan.speed, geo=meter.geo or plan.geo)
     except UnknownModel:

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from producer.core.budget import Cap
 from producer.core.money import ZERO, MicroUSD
@@ -27,8 +27,7 @@ _INSERT_METER = (
 )
 
 
-@dataclass(frozen=True)
-class Booking:
+class Booking(NamedTuple):
     """A cost that was just booked: whose it is, and whether its attempt had ended before."""
 
     task: str

@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from producer.core.lifecycle import AttemptState, TaskEvent, TaskState, next_attempt
 from producer.core.money import MicroUSD
@@ -21,7 +20,7 @@ from producer.errors import UnknownTask
 from producer.ledger.accounts import Accounts
 from producer.ledger.audit import Audit
 from producer.ledger.database import Database
-from producer.ledger.model import Claim, Cost, Ready, Running
+from producer.ledger.model import Claim, Cost, Prepared, Ready, Running
 from producer.ledger.queue import Queue
 
 READY = "status = 'pending' AND open_dependencies = 0 AND not_before IS NULL AND requires_approval = 0"
@@ -31,8 +30,7 @@ _TASK = (
 )
 
 
-@dataclass(frozen=True)
-class Ending:
+class Ending(NamedTuple):
     """What a run reported of itself at its end."""
 
     outcome: str
@@ -75,12 +73,17 @@ class Attempts:
             raise UnknownTask(task)
         return Ready(*row)
 
-    def claim(self, ready: Ready, worker: str, model: str, hold: MicroUSD, *, resume: bool) -> Claim:
-        """Start an attempt of a task read in this transaction. Raises IllegalTransition where it is not pending."""
+    def claim(
+        self, ready: Ready, worker: str, model: str, hold: MicroUSD, *, resume: bool, prepared: Prepared | None = None
+    ) -> Claim:
+        """Start an attempt of a task read in this transaction. Raises IllegalTransition where it is not pending.
+
+        ``prepared``: the attempt that the worker has a process ready for; only for a task's first one.
+        """
         task, role, number = ready.task, ready.role, ready.attempts + 1
-        attempt = self._db.new_id()
+        attempt = prepared.attempt if prepared else self._db.new_id()
         earlier = self._begun_session(task, role) if resume and ready.attempts else None
-        take_up, session = earlier is not None, earlier or self._new_session()
+        take_up, session = earlier is not None, earlier or (prepared.session if prepared else self._new_session())
         self._queue.move(
             task, TaskEvent.CLAIMED, state=TaskState(ready.status), started_at=self._db.stamp, attempts=number,
             session_id=session, finished_at=None,

@@ -15,20 +15,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from producer.ledger import audit_old
 from producer.ledger.database import Database, Row
 
 GENESIS = bytes(32)
 _strict = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
 _RECORD = 96  # bytes of the head file: one write, within one page, never half done
-_PAGE = 10_000
 
 
 @dataclass(frozen=True)
@@ -52,19 +50,6 @@ class Head:
         return head
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What a verification found. ``rows_0_3``: of a log taken over from 0.3; ``note``: what was wrong with it then."""
-
-    ok: bool
-    rows: int
-    head: str
-    first_bad_seq: int | None = None
-    problem: str | None = None
-    rows_0_3: int = 0
-    note: str | None = None
-
-
 def link(previous: bytes, seq: int, body: bytes) -> bytes:
     """The chain value of a row."""
     leaf = hashlib.sha256(b"\x00" + body).digest()
@@ -76,7 +61,14 @@ def _encode(body: dict[str, Any]) -> bytes:
         data = orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
     except TypeError:  # an agent's integer of more than 64 bits
         return _strict(body).encode()
-    return _strict(body).encode() if b"null" in data else data  # orjson writes null for NaN, which is to be refused
+    # orjson writes null for NaN, which is to be refused
+    return _strict(body).encode() if b"null" in data and _has_float(body) else data
+
+
+def _has_float(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_float, value.values()))
+    return isinstance(value, float) or (isinstance(value, (list, tuple)) and any(map(_has_float, value)))
 
 
 class Audit:
@@ -88,6 +80,7 @@ class Audit:
         self._committed = self._head = self._stored()
         self._rows: list[Row] = []
         self.listener: Callable[[dict[str, Any]], None] | None = None
+        self.on_written: Callable[[list[Row]], None] = lambda rows: None
         db.before_commit.append(self._write)
         db.on_commit.append(self._keep)
         db.on_rollback.append(self._reload)
@@ -167,6 +160,7 @@ class Audit:
         if self._rows:
             rows, self._rows = self._rows, []
             self._db.run_many("INSERT INTO audit (seq, body, chain) VALUES (?, ?, ?)", rows)
+            self.on_written(rows)
 
     def _reload(self) -> None:
         self._rows = []
@@ -184,36 +178,3 @@ class Audit:
 def keep_head(file: int, head: Head) -> None:
     """Write the newest head to the open file outside the database. Raises OSError."""
     os.pwrite(file, head.text().ljust(_RECORD - 1).encode() + b"\n", 0)
-
-
-def verify(db: Database, head: Head | None = None) -> Verdict:
-    """Recompute the whole chain; with ``head``, check that the row it names is there and unchanged.
-
-    A log taken over from 0.3 is checked by 0.3's rule, and against what the first row of the chain says of it.
-    """
-    previous, expected = GENESIS, 1
-    for seq, body, chain in _rows(db):
-        if seq < expected:
-            return Verdict(False, expected - 1, previous.hex(), seq, f"row {seq} is out of place")
-        if seq != expected:
-            return Verdict(False, expected - 1, previous.hex(), expected, f"row {expected} is missing")
-        if not isinstance(body, bytes) or link(previous, seq, body) != chain:
-            return Verdict(False, expected - 1, previous.hex(), seq, f"row {seq} does not match its chain value")
-        if head and head.seq == seq and head.chain != chain:
-            return Verdict(False, seq, chain.hex(), seq, f"row {seq} is not the one that the outside head names")
-        previous, expected = chain, expected + 1
-    if head and head.seq >= expected:
-        lost = head.seq - expected + 1
-        return Verdict(False, expected - 1, previous.hex(), expected, f"the last {lost} rows are gone: head {head.seq}")
-    old, problem = audit_old.problem(db)
-    bad = old.broken is not None and problem is None
-    note = f"row {old.broken} of the 0.3 log did not match its hash when it was taken over" if bad else None
-    return Verdict(problem is None, expected - 1, previous.hex(), None, problem, old.rows, note)
-
-
-def _rows(db: Database) -> Iterator[Row]:
-    """Every row by number, in pages, so that a log of millions is not held in memory."""
-    after = -(2**63)
-    while page := db.rows("SELECT seq, body, chain FROM audit WHERE seq >= ? ORDER BY seq LIMIT ?", after, _PAGE):
-        yield from page
-        after = page[-1][0] + 1

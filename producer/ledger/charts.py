@@ -17,6 +17,7 @@ from producer.ledger.views import Reader
 
 MOST_REQUESTS = 10_000
 MOST_TASKS = 2_000
+STANDING_SECONDS = 3660.0  # an id may be that much older than its claim: its process stood by
 MOST_ATTEMPTS = 600
 MOST_MARKS = 60
 MARKS = {
@@ -76,8 +77,8 @@ def attempts(reader: Reader, since: float) -> Slice:
     rows = reader.db.dicts(
         "SELECT a.claimed_at AS at, a.finished_at AS until, a.role, a.state, a.outcome, a.error, a.task_id AS task,"
         " a.number, t.title FROM attempts AS a JOIN tasks AS t ON t.id = a.task_id"
-        " WHERE a.id >= ? ORDER BY a.id DESC LIMIT ?",
-        first_id(since), MOST_ATTEMPTS,
+        " WHERE a.id >= ? AND a.claimed_at >= ? ORDER BY a.id DESC LIMIT ?",
+        first_id(since - STANDING_SECONDS), iso(since), MOST_ATTEMPTS,
     )  # fmt: skip
     found = _slice(rows, since, "at", MOST_ATTEMPTS)
     for row in found.rows:

@@ -16,6 +16,7 @@ from producer.wire.codec import nesting
 
 DRAFT_KEYS = tuple(field.name for field in fields(Draft))
 TEXT_BYTES = 65_536
+_compact = json.JSONEncoder(allow_nan=False, separators=(",", ":"), ensure_ascii=False).encode
 _PAYLOAD_LEVELS = 24  # leaves room in the wire's 32 for what is around it
 
 
@@ -50,6 +51,12 @@ def check_text(name: str, value: object, limit: int = TEXT_BYTES) -> None:
         raise InvalidTask(f"{name}: has {size} bytes and may have {limit}: write the rest to a file and name its path")
 
 
+def check_role(role: str, known: Sequence[str]) -> None:
+    """Refuse a role that producer.yaml does not name; where ``known`` is empty, none is. Raises InvalidTask."""
+    if known and role not in known:
+        raise InvalidTask(f"agent_owner: no role {role!r}: use one of {', '.join(sorted(known))}")
+
+
 def check_ids(value: object) -> None:
     """Refuse what is not a list of ids. Raises InvalidTask."""
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
@@ -61,7 +68,7 @@ def payload_json(value: object) -> str:
     if not isinstance(value, Mapping):
         raise InvalidTask("payload: must be a JSON object")
     try:
-        text = json.dumps(dict(value), allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+        text = _compact(dict(value))
         text.encode()
         deep = text.count("[") + text.count("{") > _PAYLOAD_LEVELS and nesting(json.loads(text)) > _PAYLOAD_LEVELS
     except (TypeError, ValueError, RecursionError) as error:

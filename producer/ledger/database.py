@@ -8,11 +8,16 @@
 6. Every change happens in `transaction()`; a part that may fail on its own is wrapped in `savepoint()`. A change
    outside of one is refused: SQLite gives up a transaction by itself (disk full), and the rest must not commit alone.
 7. Whatever SQLite raises leaves here as a LedgerError.
+8. The file is never opened and closed beside SQLite while this process has a connection to it: the close would drop
+   the process's POSIX locks, SQLite's among them, and another process that closes the ledger (an operator's `sqlite3`)
+   would then take itself for the last one and delete the log under the writer.
 """
 
 from __future__ import annotations
 
 import os
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import wraps
@@ -25,10 +30,14 @@ import apsw
 
 from producer.errors import LedgerBusy, LedgerError, LedgerUnusable
 from producer.ids import iso, new_id
+from producer.ledger.fold import Folder
+from producer.ledger.upgrade import upgrade
 
 APPLICATION_ID = 0x41495052  # "AIPR"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 Row = tuple[Any, ...]
+_opened: Counter[tuple[int, int]] = Counter()  # device and inode of what this process has connections to
+_opening = threading.Lock()
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -68,7 +77,12 @@ class Database:
         self.on_commit: list[Callable[[], None]] = []
         self.on_rollback: list[Callable[[], None]] = []
         self._behind = False
-        self._connection = self._open(writable)
+        self._folder: Folder | None = None
+        self._inode: tuple[int, int] | None = None
+        with _opening:
+            self._connection = self._open(writable)
+            self._inode = _inode(self.path)
+            _opened[self._inode] += 1
 
     def _open(self, writable: bool) -> apsw.Connection:
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if writable else apsw.SQLITE_OPEN_READONLY
@@ -99,7 +113,7 @@ class Database:
         connection.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone does not reach the disk's platters
         connection.execute("PRAGMA checkpoint_fullfsync = ON")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
-        connection.execute("PRAGMA cache_size = -65536")  # 64 MiB; with the default of 2 the hot pages are read anew
+        connection.execute("PRAGMA cache_size = -16384")  # 16 MiB; with the default of 2 the hot pages are read anew
         self._migrate(connection)
 
     def _refuse_strangers(self) -> None:
@@ -121,6 +135,9 @@ class Database:
     def _migrate(self, connection: apsw.Connection) -> None:
         version = connection.pragma("user_version")
         if version == SCHEMA_VERSION:
+            return
+        if version:
+            upgrade(connection, self.path, version, SCHEMA_VERSION, self.clock())
             return
         with connection:
             connection.execute(files("producer.ledger").joinpath("schema.sql").read_text())
@@ -268,14 +285,30 @@ class Database:
         with closing(apsw.Connection(str(target))) as other, other.backup("main", self._connection, "main") as copy:
             copy.step()
 
+    def fold_beside(self) -> None:
+        """Have the WAL folded into the file by a thread from now on: for a writer that stays."""
+        self._folder = Folder(self.path, self._connection)
+
     def close(self) -> None:
         """Close the connection; the writer checkpoints the WAL into the file."""
+        if self._folder:
+            self._folder.close()
         self._connection.close()
+        if self._inode is not None:
+            _opened[self._inode] -= 1
+            self._inode = None
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _header(path: Path) -> tuple[int, int]:
     """(application id, schema version) from the first bytes of a SQLite file; zeros where there is none."""
     try:
+        if _opened[_inode(path)] > 0:
+            return APPLICATION_ID, SCHEMA_VERSION  # it was looked at when it was opened; see the module's rule 8
         with path.open("rb") as file:
             head = file.read(100)
     except FileNotFoundError:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from importlib import resources
 from pathlib import Path
 
 import apsw
 
+from producer.core import checkpoint
 from producer.errors import InvalidTask, LedgerError, LedgerUnusable
-from producer.ledger.audit import GENESIS, Head, Verdict, verify
+from producer.ledger.audit import GENESIS, Head
+from producer.ledger.checkpoints import every
+from producer.ledger.signing import KeyRing
+from producer.ledger.verify import Outside, Verdict, verify
 from producer.ledger.views import Reader
+
+HEADS_BYTES = 64 << 20
+ROWS, CHECKPOINTS, KEYS, CHECKER = "audit.jsonl", "checkpoints.jsonl", "audit.pub", "verify_audit.py"
 
 
 def head(reader: Reader) -> Head:
@@ -19,32 +27,53 @@ def head(reader: Reader) -> Head:
     return Head(*rows[0]) if rows else Head(0, GENESIS)
 
 
-def read_head(path: Path) -> Head:
-    """A head kept outside the database: `SEQ HEX`. Raises InvalidTask where the file holds none."""
+def read_heads(path: Path) -> list[Outside]:
+    """The heads in a file: signed checkpoints as notes or in one line, or one `SEQ HEX`. Raises InvalidTask."""
     try:
-        return Head.parse(path.read_text(encoding="ascii"))
+        with path.open("rb") as file:
+            text = file.read(HEADS_BYTES).decode("utf-8", "replace")
+        found: list[Outside] = list(dict.fromkeys(checkpoint.find(text)))
+        return found or [Head.parse(text.strip("\x00\n "))]
     except (OSError, ValueError) as error:
-        raise InvalidTask(
-            f"{path}: holds no audit head (SEQ HEX, as `producerctl audit head` prints): {error}"
-        ) from None
+        raise InvalidTask(f"{path}: holds no audit head, as `producerctl audit head` prints it: {error}") from None
 
 
-def check(reader: Reader, heads: Iterable[Head]) -> Verdict:
-    """Recompute the chain, and check that every head is in it. A file that cannot be read to its end is not ok."""
+def check(reader: Reader, heads: Iterable[Outside], ring: KeyRing | None = None) -> Verdict:
+    """Recompute the log, and check that every head is in it. A file that cannot be read to its end is not ok."""
     try:
-        verdict = verify(reader.db)
-        for one in sorted(heads, key=lambda head: head.seq):
-            verdict = verify(reader.db, one) if verdict.ok else verdict
+        return verify(reader.db, heads, ring)
     except (apsw.Error, LedgerError) as error:
         return Verdict(False, 0, GENESIS.hex(), None, f"the ledger cannot be read: {error}")
-    return verdict
 
 
 def lines(reader: Reader) -> Iterator[str]:
     """Every row as a line of JSON: seq, chain as hex, and the body's exact text. Raises LedgerUnusable."""
+    after = -(2**63)
+    sql = "SELECT seq, body, chain FROM audit WHERE seq >= ? ORDER BY seq LIMIT 10000"
     try:
-        for seq, body, chain in reader.rows("SELECT seq, body, chain FROM audit ORDER BY seq"):
-            text = bytes(body).decode("utf-8", "surrogateescape")  # a body that was tampered with may be anything
-            yield json.dumps({"seq": seq, "chain": bytes(chain).hex(), "body": text})
-    except (apsw.Error, LedgerError) as error:
+        while page := reader.rows(sql, after):
+            for seq, body, chain in page:
+                text = bytes(body).decode("utf-8", "surrogateescape")  # a body that was tampered with may be anything
+                yield json.dumps({"seq": seq, "chain": bytes(chain).hex(), "body": text})
+            after = page[-1][0] + 1
+    except (apsw.Error, LedgerError, TypeError) as error:
         raise LedgerUnusable(f"the audit log cannot be read: {error}") from None
+
+
+def write(reader: Reader, ring: KeyRing, directory: Path) -> tuple[int, int]:
+    """Write rows, checkpoints, public keys and the checker into a directory; how many rows and checkpoints.
+
+    Checkpoints are read first: what they cover is in the rows then. Raises LedgerUnusable, OSError.
+    """
+    signed = list(every(reader.db))
+    with (directory / CHECKPOINTS).open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps({"size": one.size, "note": one.note}) + "\n" for one in signed)
+    count = 0
+    with (directory / ROWS).open("w", encoding="utf-8") as file:
+        for line in lines(reader):
+            file.write(line + "\n")
+            count += 1
+    (directory / KEYS).write_text("".join(f"{key.text()}\n" for key in ring.keys), encoding="ascii")
+    checker = resources.files("producer").joinpath("templates", CHECKER).read_text(encoding="utf-8")
+    (directory / CHECKER).write_text(checker, encoding="utf-8")
+    return count, len(signed)

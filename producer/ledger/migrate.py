@@ -26,13 +26,14 @@ import apsw
 from producer.errors import LedgerBusy, LedgerError, LedgerUnusable, SupervisorRunning
 from producer.ids import new_id
 from producer.ledger import audit_old
-from producer.ledger.audit import Audit, Head, keep_head, verify
+from producer.ledger.audit import Audit, Head, keep_head
 from producer.ledger.compare import Comparison, compare
 from producer.ledger.database import Database, generation
 from producer.ledger.lock import Holder, Lock
 from producer.ledger.original import Original
 from producer.ledger.takeover_report import Report
 from producer.ledger.transfer import Source, Transfer, transfer
+from producer.ledger.verify import verify
 from producer.places import Places
 from producer.version import __version__
 
@@ -153,7 +154,7 @@ def _build(
             audit = Audit(db, None)
             with db.transaction():
                 done = transfer(source, db, audit, actor, segment, origin)
-            verdict = verify(db, audit.head())
+            verdict = verify(db, [audit.head()])
             if not verdict.ok:
                 raise LedgerError(f"the new audit log does not verify: {verdict.problem}")
             return done, audit.head()

@@ -1,10 +1,14 @@
-"""What goes into the ledger and what comes out of it, as plain records."""
+"""What goes into the ledger and what comes out of it, as plain records.
+
+Those that every task makes are named tuples: they cost a quarter of a frozen dataclass.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from producer.core.lifecycle import TaskState
 from producer.core.money import MicroUSD
@@ -36,8 +40,7 @@ class Filing:
     parent: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(NamedTuple):
     """A task that a worker might take, as it stands in the queue."""
 
     task: str
@@ -53,8 +56,14 @@ class Ready:
     cost: int
 
 
-@dataclass(frozen=True)
-class Claim:
+class Prepared(NamedTuple):
+    """An attempt whose process was started before there was a task for it: its id, and its session's."""
+
+    attempt: str
+    session: str
+
+
+class Claim(NamedTuple):
     """A task that was just claimed, and its attempt."""
 
     attempt: str
@@ -91,8 +100,7 @@ class Running:
     asked: bool = True  # may have made ledger calls, whose answers are kept
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """One cost to book, once, by its request id."""
 
     request: str
@@ -101,7 +109,7 @@ class Cost:
     amount: MicroUSD
     source: str
     exact: bool = True
-    tokens: Mapping[str, int] = field(default_factory=dict)
+    tokens: Mapping[str, int] = MappingProxyType({})
 
 
 TOKEN_COLUMNS = (

@@ -178,6 +178,16 @@ def _audit(store: Store, arguments: Arguments, context: Context) -> str:
     return store.audit.head().chain.hex()
 
 
+def _sign_audit(store: Store, arguments: Arguments, context: Context) -> int:
+    """Sign what no checkpoint covers yet; how many rows are covered then."""
+    store.checkpoints.sign()
+    return store.audit.head().seq - store.checkpoints.unsigned()
+
+
+def _acknowledge(store: Store, arguments: Arguments, context: Context) -> None:
+    store.audit.append("audit_acknowledged", context.actor, reason=str(arguments["reason"]))
+
+
 def _optional(arguments: Arguments, name: str) -> str | None:
     value = arguments.get(name)
     return None if value is None else str(value)
@@ -204,6 +214,8 @@ OPERATIONS: dict[str, Operation] = {
     "record_asset": _asset,
     "spend": _spend,
     "append_audit": _audit,
+    "sign_audit": _sign_audit,
+    "acknowledge_audit": _acknowledge,
 }
 
 

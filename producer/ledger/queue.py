@@ -28,7 +28,7 @@ from producer.core.idle import WAKEUP
 from producer.core.lifecycle import TaskEvent, TaskState, next_task
 from producer.errors import InvalidDependency, InvalidTask, UnknownTask
 from producer.ledger.audit import Audit
-from producer.ledger.checks import check_ids, check_text, may_be_id, payload_json, refuse_cycle
+from producer.ledger.checks import check_ids, check_role, check_text, may_be_id, payload_json, refuse_cycle
 from producer.ledger.database import Database
 from producer.ledger.model import Draft, Filing
 
@@ -42,6 +42,9 @@ class Queue:
     def __init__(self, db: Database, audit: Audit) -> None:
         self._db, self._audit = db, audit
         self.on_move: Callable[[str, TaskState], None] = lambda task, state: None
+        self._done: list[str] = []
+        db.before_commit.append(self._release_dependents)
+        db.on_rollback.append(self._done.clear)
 
     # ---- filing
 
@@ -70,8 +73,9 @@ class Queue:
 
     def _check_batch(self, batch: Sequence[tuple[str, Draft]], filing: Filing, limits: Limits) -> None:
         seen: set[str] = set()
+        roles = self._declared()
         for ident, draft in batch:
-            self._check(draft, limits)
+            self._check(draft, limits, roles)
             if ident in seen or self._db.one("SELECT 1 FROM tasks WHERE id = ?", ident):
                 raise InvalidTask(f"task_id: {ident} exists already")
             seen.add(ident)
@@ -94,7 +98,7 @@ class Queue:
         )
         check_duplicate((draft.title, draft.description), ((ident, (title, text)) for ident, title, text in olds))
 
-    def _check(self, draft: Draft, limits: Limits) -> None:
+    def _check(self, draft: Draft, limits: Limits, roles: Sequence[str]) -> None:
         for name in ("agent_owner", "title", "description"):
             check_text(name, getattr(draft, name))
         for name in ("sprint_id", "parent_task_id", "caused_by_task_id"):
@@ -105,13 +109,11 @@ class Queue:
         check_title(draft.title, limits)
         check_payload(payload_json(draft.payload), limits)
         check_ids(draft.dependencies)
-        self.check_role(draft.agent_owner)
+        check_role(draft.agent_owner, roles)
 
-    def check_role(self, role: str) -> None:
-        """Refuse a role that producer.yaml does not name. A ledger that has never seen a configuration takes any."""
-        known = [row[0] for row in self._db.rows("SELECT role FROM roles WHERE declared = 1 AND role != '*'")]
-        if known and role not in known:
-            raise InvalidTask(f"agent_owner: no role {role!r}: use one of {', '.join(sorted(known))}")
+    def _declared(self) -> list[str]:
+        """The roles that producer.yaml names; none in a ledger that has never seen a configuration."""
+        return [row[0] for row in self._db.rows("SELECT role FROM roles WHERE declared = 1 AND role != '*'")]
 
     def _insert(self, ident: str, draft: Draft, filing: Filing, limits: Limits) -> None:
         parent = filing.parent or draft.parent_task_id
@@ -132,8 +134,8 @@ class Queue:
             " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             ident, draft.agent_owner, draft.title.strip(), draft.description, parent,
             cause, root, depth, filing.attempt,
-            json.dumps(list(draft.dependencies)), payload_json(draft.payload), draft.priority, draft.sprint_id,
-            self._db.stamp, int(draft.requires_approval),
+            json.dumps(list(draft.dependencies)) if draft.dependencies else "[]", payload_json(draft.payload),
+            draft.priority, draft.sprint_id, self._db.stamp, int(draft.requires_approval),
         )  # fmt: skip
         self._audit.append(
             "task_inserted", filing.actor, task=ident, attempt=filing.attempt, owner=draft.agent_owner,
@@ -177,13 +179,14 @@ class Queue:
                 todo += edges[here]
         return edges
 
-    def release_dependents(self, task: str) -> None:
-        """``task`` is done: those that waited for it wait for one less."""
-        self._db.run(
-            "UPDATE tasks SET open_dependencies = open_dependencies - 1"
-            " WHERE id IN (SELECT task FROM dependency WHERE depends_on = ?)",
-            task,
-        )
+    def _release_dependents(self) -> None:
+        """Tasks are done: those that waited for them wait for less."""
+        if self._done:
+            edges = self._db.rows(
+                "SELECT task FROM json_each(?) CROSS JOIN dependency ON depends_on = value", json.dumps(self._done)
+            )
+            self._db.run_many("UPDATE tasks SET open_dependencies = open_dependencies - 1 WHERE id = ?", edges)
+            self._done.clear()
 
     # ---- what happens to a task
 
@@ -206,7 +209,8 @@ class Queue:
         self._db.run(_update(tuple(columns)), *columns.values(), task)
         self.on_move(task, after)
         if after is TaskState.DONE:
-            self.release_dependents(task)
+            self._done.append(task)
+            self._db.behind()
         return after
 
     def release_due(self) -> int:
@@ -235,7 +239,7 @@ class Queue:
     def route(self, task: str, role: str, actor: str) -> None:
         """Give a task that neither runs nor is done to another role; its session does not follow it."""
         self._refuse_settled(task, "route")
-        self.check_role(role)
+        check_role(role, self._declared())
         before = self._db.value("SELECT agent_owner FROM tasks WHERE id = ?", task)
         self._db.run("UPDATE tasks SET agent_owner = ?, session_id = NULL WHERE id = ?", role, task)
         self._audit.append("task_routed", actor, task=task, before=before, after=role)
@@ -261,7 +265,7 @@ class Queue:
             "dependencies": json.loads(row["dependencies"]),
             **changes,
         }
-        self._check(Draft(agent_owner=row["agent_owner"], **merged), limits)
+        self._check(Draft(agent_owner=row["agent_owner"], **merged), limits, self._declared())
         self._db.run(
             "UPDATE tasks SET title=?, description=?, payload=?, priority=?, dependencies=?, sprint_id=? WHERE id=?",
             merged["title"].strip(), merged["description"], payload_json(merged["payload"]), merged["priority"],

@@ -120,10 +120,10 @@ class Outbox:
         return ident
 
     def due(self, now: float, limit: int = 50, *, lane: str | None = None) -> list[Pending]:
-        """What waits and may be tried now, oldest first: all of it, or of one lane (`push`, `workspace`, `files`)."""
+        """What waits and may be tried now, oldest first: all of it, or of one lane (`files`, or what has its own)."""
         rows = self._db.rows(
             "SELECT id, kind, body, tries FROM outbox WHERE not_before <= ?1 AND (?2 IS NULL OR ?2 ="
-            " CASE WHEN kind IN ('push', 'workspace') THEN kind ELSE 'files' END) ORDER BY id LIMIT ?3",
+            " CASE WHEN kind IN ('push', 'workspace', 'anchor') THEN kind ELSE 'files' END) ORDER BY id LIMIT ?3",
             now, lane, limit,
         )  # fmt: skip
         return [Pending(ident, kind, json.loads(body), tries) for ident, kind, body, tries in rows]

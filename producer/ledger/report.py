@@ -24,7 +24,8 @@ from producer.core.text import many
 from producer.errors import UsageError
 from producer.ids import from_iso, iso, utc_date
 from producer.killswitch import SwitchState
-from producer.ledger import standing
+from producer.ledger import standing, trust
+from producer.ledger.verify import tail
 from producer.ledger.views import Reader
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class Report:
     guards: tuple[tuple[str, str], ...]
     anomalies: tuple[str, ...]
     pricing_note: str | None = None
+    audit: str = ""
 
 
 def parse_date(text: str | None) -> str | None:
@@ -134,8 +136,11 @@ def build(
     now: float | None = None,
     switch: SwitchState | None = None,
     pricing_note: str | None = None,
+    state: Path | None = None,
 ) -> Report:
-    """The report of a UTC day (today where none is named). ``pricing_note``: the banner of a stale price table."""
+    """The report of a UTC day (today where none is named). ``pricing_note``: the banner of a stale price table;
+    ``state``: the private directory, for a look at the audit log's end.
+    """
     now = time.time() if now is None else now
     date = date or utc_date(now)
     start = from_iso(f"{date}T00:00:00Z")
@@ -153,7 +158,8 @@ def build(
         held_roles=_held_roles(reader), spend=spend, total=total,
         assets=_assets(reader, since, until), drift=_drift(reader, since, until),
         usage_limits=_actions(reader, "role_throttled", since, until), guards=_guards(reader, since, until),
-        anomalies=tuple(_anomalies(reader, total, caps, since, until, now, switch)), pricing_note=pricing_note,
+        anomalies=tuple(_anomalies(reader, total, caps, since, until, now, switch, state)), pricing_note=pricing_note,
+        audit=trust.words(trust.figures(reader.db)),
     )  # fmt: skip
 
 
@@ -282,7 +288,8 @@ def _guards(reader: Reader, since: str, until: str) -> tuple[tuple[str, str], ..
     )  # fmt: skip
     stopped = reader.rows(
         "SELECT role, error || ': ' || t.title FROM attempts AS a JOIN tasks AS t ON t.id = task_id"
-        " WHERE (error LIKE 'made no progress for %' OR error LIKE 'ran longer than %')"
+        " WHERE a.state IN ('failed', 'lost')"
+        " AND (error LIKE 'made no progress for %' OR error LIKE 'ran longer than %')"
         " AND a.finished_at BETWEEN ? AND ? ORDER BY a.finished_at DESC LIMIT ?",
         since, until, LISTED,
     )  # fmt: skip
@@ -295,9 +302,20 @@ def _guards(reader: Reader, since: str, until: str) -> tuple[tuple[str, str], ..
 
 
 def _anomalies(
-    reader: Reader, total: Spend, caps: Caps, since: str, until: str, now: float, switch: SwitchState | None
+    reader: Reader,
+    total: Spend,
+    caps: Caps,
+    since: str,
+    until: str,
+    now: float,
+    switch: SwitchState | None,
+    state: Path | None,
 ) -> list[str]:
     found = []
+    if state and (problem := tail(reader.db, state).problem):
+        found.append(f"The audit log does not hold: {problem}: `producerctl audit verify` says more")
+    if alarm := trust.figures(reader.db)["alarm"]:
+        found.append(f"The audit log gave an alarm that nobody has acknowledged: {alarm['problem']}")
     if switch and switch.armed:
         found.append(f"The kill switch is ARMED: {switch.reason or 'no reason given'}")
     runs = standing.running(reader)

@@ -68,6 +68,8 @@ def _lines(report: Report) -> Iterator[str]:
     if report.guards:
         yield from _section("Runaway guards", [f"{markdown(r)}: {markdown(t, LONGEST)}" for r, t in report.guards])
     yield from _section("Anomalies", [markdown(text, LONGEST) for text in report.anomalies], "None.")
+    if report.audit:
+        yield from _section("Audit log", [markdown(report.audit, LONGEST)])
     yield ""
     yield f"Written {_time(report.made_at)} UTC."
 

@@ -77,6 +77,7 @@ CREATE TABLE attempts (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX attempts_task ON attempts (task_id, number);
 CREATE INDEX attempts_running ON attempts (worker) WHERE state = 'running';
+CREATE INDEX attempts_failed ON attempts (finished_at) WHERE state IN ('failed', 'lost');
 
 -- What a running attempt may still cost. One row a running attempt; its amount is part of budget.held_micros.
 CREATE TABLE holds (
@@ -232,6 +233,20 @@ CREATE TRIGGER audit_is_never_updated BEFORE UPDATE ON audit
   BEGIN SELECT raise(ABORT, 'audit: rows are never changed'); END;
 CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit
   BEGIN SELECT raise(ABORT, 'audit: rows are never deleted'); END;
+
+-- Signed checkpoints of the chain: see producer/ledger/checkpoints.py.
+CREATE TABLE checkpoints (
+  size     INTEGER PRIMARY KEY,                          -- rows that it covers
+  note     TEXT NOT NULL,                                -- the signed note
+  frontier BLOB NOT NULL                                 -- the Merkle tree's frontier, to go on from
+) STRICT;
+CREATE TRIGGER checkpoints_are_append_only BEFORE INSERT ON checkpoints
+  WHEN NEW.size <= (SELECT coalesce(max(size), 0) FROM checkpoints)
+  BEGIN SELECT raise(ABORT, 'checkpoints: only a later one may be added'); END;
+CREATE TRIGGER checkpoints_are_never_updated BEFORE UPDATE ON checkpoints
+  BEGIN SELECT raise(ABORT, 'checkpoints: they are never changed'); END;
+CREATE TRIGGER checkpoints_are_never_deleted BEFORE DELETE ON checkpoints
+  BEGIN SELECT raise(ABORT, 'checkpoints: they are never deleted'); END;
 
 -- The log of a ledger that was taken over from 0.3.x, as it was written there: see producer/ledger/audit_old.py. Closed
 -- by the first row of the chain above, which names its head. Not STRICT, so that a row stays what it was.

@@ -14,6 +14,7 @@ from producer.ids import new_id
 from producer.ledger.accounts import Accounts
 from producer.ledger.attempts import Attempts
 from producer.ledger.audit import Audit
+from producer.ledger.checkpoints import Checkpoints
 from producer.ledger.database import Database
 from producer.ledger.queue import Queue
 from producer.ledger.records import Outbox, Records
@@ -43,6 +44,7 @@ class Store:
     def _assemble(self, head_file: Path | None) -> None:
         self.inbox = head_file.parent / "inbox" if head_file else None
         self.audit = Audit(self.db, head_file)
+        self.checkpoints = Checkpoints(self.db, self.audit, head_file.parent if head_file else None)
         self.queue = Queue(self.db, self.audit)
         self.accounts = Accounts(self.db)
         self.attempts = Attempts(self.db, self.audit, self.queue, self.accounts)

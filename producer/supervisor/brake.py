@@ -46,6 +46,7 @@ class Brake:
         """Read the switch and act on what changed."""
         before, self.state = self.state, self._read()
         if self.state.armed and not before.armed:
+            self._kernel.seal = True
             self._kernel.audit("kill_switch_observed", reason=self.state.reason, now=self.state.now)
             reason = self.state.reason or "no reason given"
             self._kernel.notify("kill_switch", "the kill switch is armed", reason)

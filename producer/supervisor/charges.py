@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from msgspec.structs import asdict
+
 from producer.core.money import MicroUSD
 from producer.errors import UnknownModel
 from producer.ledger.model import Cost
@@ -31,7 +33,7 @@ class Charges:
         """Book a run whose requests no gateway metered: what it reported, else the most that is known of it."""
         amount, source = result.cost or 0, "invoker"
         if result.cost is None:
-            counted = {model: used.model_dump() for model, used in result.usage.items()}
+            counted = {model: asdict(used) for model, used in result.usage.items()}
             amount, source = max(run.streamed, self.priced(counted)), "stream"
         if run.silent and not amount:
             hold = self._kernel.store.accounts.hold(run.attempt)
@@ -43,7 +45,7 @@ class Charges:
         """Book an attempt whose requests no gateway metered, once."""
         tokens: dict[str, int] = {}
         for usage in used.values():
-            for name, value in usage.model_dump().items():
+            for name, value in asdict(usage).items():
                 tokens[name] = tokens.get(name, 0) + value
         model = next(iter(used), self._kernel.options.invoker)
         cost = Cost(attempt, attempt, model, MicroUSD(amount), source, source == "invoker", tokens)
@@ -55,6 +57,6 @@ class Charges:
         prices, total = self._prices.table(), 0
         for model, counts in usage.items():
             with suppress(UnknownModel, ValueError):
-                known = {name: counts[name] for name in Usage.model_fields if name in counts}
+                known = {name: counts[name] for name in Usage.__struct_fields__ if name in counts}
                 total += prices.lookup(model).cost_of(Usage(**known))
         return total

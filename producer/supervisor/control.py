@@ -27,6 +27,14 @@ from producer.wire.auth import Peer
 from producer.wire.messages import Call, JsonObject, Reply, Request
 
 LATER = object()  # the answer comes by itself
+NONSENSE = (
+    TypeError,
+    ValueError,
+    KeyError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)  # arguments of another shape
 _REPORT_LIMIT = 200
 
 
@@ -68,7 +76,7 @@ class Control:
             answer = self._perform(address, message.call, message.op, arguments, actor)
         except ProducerError as error:
             answer = error
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
+        except NONSENSE as error:
             answer = UsageError(f"{message.op}: {error}")
         if answer is not LATER:
             self._answer(address, message.call, answer)
@@ -183,7 +191,7 @@ class Control:
                     answer = self._tool_once(run, message)
             except ProducerError as error:
                 answer = error
-            except (TypeError, ValueError, KeyError, AttributeError) as error:
+            except NONSENSE as error:
                 answer = LedgerError(f"{message.tool}: {error}")
         if isinstance(answer, ProducerError):
             self._kernel.audit(
@@ -227,7 +235,8 @@ class Control:
             case "get_task":
                 return self._reader.task(str(given["task_id"]))
             case "list_tasks":
-                found = self._reader.list(status=given.get("status"), role=given.get("role"), limit=50)
+                limit = min(max(int(given.get("limit", 50)), 1), 200)
+                found = self._reader.list(status=given.get("status"), role=given.get("agent_owner"), limit=limit)
                 return [{k: t[k] for k in ("id", "status", "agent_owner", "title", "priority")} for t in found]
             case "escalate":
                 reason = str(given.get("reason") or "").strip() or "the agent gave no reason"

@@ -1,7 +1,7 @@
 """The courier: tells the world outside the ledger, in threads of its own, so that a slow server delays nothing.
 
-1. Three lanes, a thread each: files (escalations, needs-attention.md, reports), pushes, and what becomes of the git
-   worktrees of finished tasks. None waits for another.
+1. Four lanes, a thread each: files (escalations, needs-attention.md, reports), pushes, heads of the audit log for the
+   operator's anchor command, and what becomes of the git worktrees of finished tasks. None waits for another.
 2. A lane reads the outbox on a read-only connection and hands what became of each entry to the loop, the one writer.
 3. An entry may be told twice (after a crash between telling and recording), never not at all.
 4. What fails is tried again later and later. A lane that cannot read the ledger opens it anew.
@@ -22,6 +22,7 @@ from producer.errors import LedgerError, UnknownTask
 from producer.ledger.records import Outbox, Pending
 from producer.ledger.views import Reader
 from producer.places import Places
+from producer.supervisor import anchor
 from producer.supervisor.attention import write_notice
 from producer.supervisor.escalation import write_escalation
 from producer.supervisor.kernel import Kernel
@@ -50,6 +51,7 @@ class Courier:
         self._lanes = (
             Lane("files", places.ledger, files, self._told),
             Lane("push", places.ledger, pusher.deliver, self._told),
+            Lane("anchor", places.ledger, partial(anchor.deliver, config), self._told),
             *([Lane("workspace", places.ledger, workspaces, self._told)] if workspaces else []),
         )
 
@@ -167,4 +169,6 @@ def _write(config: ProducerConfig, places: Places, entry: Pending, reader: Reade
             write_notice(config.reports_dir, str(body["title"]), str(body["body"]))
         case "report":
             return write_report(config, places, entry, reader)
+        case _:  # of a newer version, which may yet come back: what nobody tells is not told
+            raise LedgerError(f"nobody here tells entries of the kind {entry.kind!r}")
     return Told(entry.id)

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
+from msgspec.structs import replace
+
 from producer.config import ProducerConfig
 from producer.core.lifecycle import TaskEvent
 from producer.core.money import MicroUSD
 from producer.core.schedule import RoleView, claims
-from producer.ledger.model import Claim, Ready
+from producer.ledger.model import Claim, Prepared, Ready
+from producer.sandbox import Wishes
 from producer.supervisor.again import why_again
 from producer.supervisor.auth import Auth
 from producer.supervisor.caps import PROJECT, Caps, role_state
@@ -23,6 +26,8 @@ from producer.supervisor.kernel import Kernel
 from producer.supervisor.prices import check_models
 from producer.supervisor.prompt import dispatch_prompt
 from producer.supervisor.run import Run, deadline
+from producer.supervisor.sandboxes import check as check_sandboxes
+from producer.supervisor.standby import Standby
 from producer.supervisor.workers import Worker, Workers
 from producer.supervisor.workspaces import Workspaces
 from producer.supervisor.workspaces import check as check_workspaces
@@ -49,6 +54,7 @@ class Dispatch:
         self._turn = 0
         self._tasks = str(kernel.places.tasks)
         self._fixed: dict[str, TaskMsg] = {}
+        self.standby = Standby(kernel, workers, gateway, auth, self._settings)
         self.reload()
 
     def dispatch(self) -> int:
@@ -59,7 +65,7 @@ class Dispatch:
         if standing.get(PROJECT) and standing[PROJECT].state == "capped":
             return 0
         views = [
-            RoleView(role, role_state(row), row.until, [(w.id, w.free) for w in self._workers.of_role(role)])
+            RoleView(role, role_state(row), row.until, [(w.id, w.free) for w in self.standby.first(role)])
             for role, row in standing.items()
             if role in self._kernel.config.roles
         ]
@@ -69,6 +75,7 @@ class Dispatch:
             for ready in islice(waiting[claim.role], claim.n):
                 self._dispatch_one(ready, self._workers.by_id[claim.worker])
                 count += 1
+        self.standby.tend()
         return count
 
     def _takers(self, view: RoleView) -> Iterator[Ready]:
@@ -83,9 +90,11 @@ class Dispatch:
     def _dispatch_one(self, ready: Ready, worker: Worker) -> None:
         store, config = self._kernel.store, self._kernel.config
         settings = config.roles[ready.role]
+        prepared = self.standby.take(ready, worker)
         claim = store.attempts.claim(
-            ready, worker.id, config.model_of(ready.role), settings.dispatch_reservation, resume=settings.resume
-        )
+            ready, worker.id, config.model_of(ready.role), settings.dispatch_reservation, resume=settings.resume,
+            prepared=prepared,
+        )  # fmt: skip
         now = self._kernel.monotonic()
         self._by_attempt[claim.attempt] = Run(
             claim.attempt, claim.task, ready.role, ready.root, worker.id, claim.title, now,
@@ -94,7 +103,7 @@ class Dispatch:
         worker.attempts[claim.attempt] = now
         if self._auth.metered:
             self._gateway.open(claim)
-        self._kernel.send("tasks", worker.address, self._message(claim))
+        self._kernel.send("tasks", worker.address, self._message(claim, prepared))
 
     def _spent_by_itself(self, ready: Ready) -> bool:
         """Whether a task's own or its lineage's budget is spent; then it is a human's."""
@@ -106,32 +115,31 @@ class Dispatch:
                 return True
         return False
 
-    def _message(self, claim: Claim) -> TaskMsg:
-        fixed = self._fixed.get(claim.role)
-        if fixed is None:
-            fixed = self._fixed[claim.role] = self._of_role(claim.role)
-        metered = self._auth.metered
+    def _message(self, claim: Claim, prepared: Prepared | None) -> TaskMsg:
+        fixed, metered = self._settings(claim.role), self._auth.metered
+        own = claim.attempt if prepared else claim.task
         prompt = dispatch_prompt(self._kernel.config.project_name, claim)
-        return fixed.model_copy(
-            update={
-                "max_budget": self._stop_at(claim),
-                "interrupted": why_again(self._kernel.store.db, claim, prompt) if claim.resume else None,
-                "attempt": claim.attempt,
-                "task": claim.task,
-                "title": claim.title,
-                "description": claim.description,
-                "payload": claim.payload,
-                "number": claim.number,
-                "prompt": prompt,
-                "config_dir": f"{self._tasks}/{claim.task}/claude",
-                "home": f"{self._tasks}/{claim.task}/home",
-                "session_id": claim.session_id,
-                "resume": claim.resume,
-                "base_url": self._gateway.url if metered else None,
-                "api_token": self._gateway.token(claim.attempt) if metered else None,
-                **self._workspaces.message(claim, prompt),
-            }
+        message = replace(
+            fixed,
+            max_budget=self._stop_at(claim),
+            interrupted=why_again(self._kernel.store.db, claim, prompt) if claim.resume else None,
+            attempt=claim.attempt,
+            task=claim.task,
+            title=claim.title,
+            description=claim.description,
+            payload=claim.payload,
+            number=claim.number,
+            prompt=prompt,
+            config_dir=f"{self._tasks}/{own}/claude",
+            home=f"{self._tasks}/{own}/home",
+            known_as=f"{self._tasks}/{claim.task}" if prepared else None,
+            session_id=claim.session_id,
+            resume=claim.resume,
+            base_url=self._gateway.url if metered else None,
+            api_token=self._gateway.token(claim.attempt) if metered else None,
         )
+        elsewhere = self._workspaces.message(claim, prompt)
+        return replace(message, **elsewhere) if elsewhere else message
 
     def _stop_at(self, claim: Claim) -> MicroUSD | None:
         """Where the SDK itself shall stop: at the rest of the task's budget; without a gateway, also of the caps."""
@@ -147,6 +155,13 @@ class Dispatch:
             return left
         return limit
 
+    def _settings(self, role: str) -> TaskMsg:
+        """What every task of a role has in common."""
+        fixed = self._fixed.get(role)
+        if fixed is None:
+            fixed = self._fixed[role] = self._of_role(role)
+        return fixed
+
     def _of_role(self, name: str) -> TaskMsg:
         """What every task of a role has in common; made once for each configuration."""
         config = self._kernel.config
@@ -158,6 +173,7 @@ class Dispatch:
             timeout_seconds=role.timeout_seconds, idle_timeout_seconds=role.idle_timeout_seconds,
             permission_mode=role.permission_mode, mcp_servers=dict(role.mcp_servers), env=dict(role.env),
             cwd=str(config.project_root), auth=self._auth.kind,
+            sandbox=Wishes.of_role(config, self._kernel.places, name).fact(),
         )  # fmt: skip
 
     def _system_prompt(self, role: str) -> str | None:
@@ -174,4 +190,5 @@ class Dispatch:
     def check(self, config: ProducerConfig) -> None:
         """Whether a configuration can be taken over. Raises ConfigError, PricingError."""
         check_models(config, self._kernel.places, self._auth)
+        check_sandboxes(config, self._auth)
         check_workspaces(config)

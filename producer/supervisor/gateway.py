@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from msgspec.structs import asdict
 
 from producer.core.budget import Cap, Granted, Refused, Share, Wait, grant
 from producer.core.money import MicroUSD
@@ -153,7 +154,9 @@ class Gateway:
         assert self.pid is not None
         data = {"pid": self.pid, "pid_start": psutil.Process(self.pid).create_time(), "settings": self._settings()}
         path: Path = self._kernel.places.workers / "gateway"
-        path.write_text(json.dumps(data))
+        fresh = path.with_name(".gateway.new")  # one that is killed here must leave its successor something to read
+        fresh.write_text(json.dumps(data))
+        fresh.replace(path)
 
     def _alive(self) -> bool:
         if self._child is not None:
@@ -172,6 +175,8 @@ class Gateway:
     def hello(self, message: GatewayHello) -> None:
         """The gateway (re)connected: tell it which attempts are open, and which are over."""
         self.connected, self.url, self.pid = True, message.url, message.pid
+        if self._child is not None and self._child.pid != message.pid:
+            self._child = None  # an older one lives, and the one that we started leaves at its lock
         self._kernel.send("tasks", GATEWAY.encode(), Welcome(supervisor=self._kernel.id, version=__version__))
         self._remember()
         self._waiting.clear()  # it asks again what it still wants
@@ -230,7 +235,7 @@ class Gateway:
         """A model request ended: book it once."""
         cost = Cost(
             message.request, message.attempt, message.model, MicroUSD(message.cost), "gateway", message.exact,
-            message.usage.model_dump(),
+            asdict(message.usage),
         )  # fmt: skip
         if self._kernel.store.attempts.book(cost):
             role = self._kernel.store.db.value("SELECT role FROM attempts WHERE id = ?", message.attempt)

@@ -97,6 +97,7 @@ class Kernel:
         self.events: deque[Event] = deque()
         self.undeliverable: deque[tuple[str, str]] = deque()
         self.listened = False
+        self.seal = False  # sign the audit log with this batch
         store.audit.listener = self._audited
 
     @property

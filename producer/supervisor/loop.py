@@ -38,6 +38,7 @@ from producer.supervisor.runs import Runs
 from producer.supervisor.schedule import Schedule
 from producer.supervisor.status import status
 from producer.supervisor.systemd import Notifier, restarting, status_line
+from producer.supervisor.witness import Witness
 from producer.supervisor.workers import Worker, Workers
 from producer.supervisor.workspaces import Workspaces
 from producer.version import __version__
@@ -54,6 +55,7 @@ from producer.wire.messages import (
     Request,
     Reserve,
     Result,
+    Standing,
     Started,
 )  # fmt: skip
 from producer.wire.sockets import Incoming, Malformed
@@ -80,6 +82,7 @@ class Loop:
         self._courier = Courier(lambda: kernel.config, kernel.places, kernel.env, self._workspaces.deliver)
         self._idleness, self._reports, self._prices = Idleness(kernel), Reports(kernel), Prices(kernel)
         self._schedule = Schedule(kernel)
+        self._witness = Witness(kernel)
         self._logins = Logins(kernel, auth)
         self._reader = Reader(kernel.places.ledger)
         self._gateway.live, self._gateway.on_refused = self._runs.live, self._runs.refused
@@ -107,6 +110,7 @@ class Loop:
                 self._turn(self._kernel.server.wait(self._patience()))
             return self._leaving or "stop"
         finally:
+            self._workers.nursery.close()
             self._courier.stop()
             self._reader.close()
             self._control.close()
@@ -114,6 +118,7 @@ class Loop:
     def _begin(self) -> None:
         kernel, config = self._kernel, self._kernel.config
         with kernel.store.transaction():
+            self._witness.begin()
             desired = {name: kernel.options.workers.get(name, role.workers) for name, role in config.roles.items()}
             before = kernel.options.before
             kernel.store.roles.declare({PROJECT: 0, **desired}, keep_scale=before is not None)
@@ -133,6 +138,7 @@ class Loop:
             self._gateway.adopt()
             self._workers.adopt_registered()
             self._runs.recover()
+            self._dispatch.standby.recover()
             self._schedule.tend()
             self._escalated_before = self._escalations()
         kernel.flush()
@@ -203,11 +209,14 @@ class Loop:
             self._tend()
             if self._leaving == "stop":
                 self._stop_everything()
+            elif self._brake.state.now:
+                self._dispatch.standby.dismiss()
             elif not self._brake.state.armed and self._leaving is None:
                 kernel.store.queue.release_due()
                 self._workers.converge(self._desired())
                 self._dispatch.dispatch()
             self._courier.collect(kernel)
+            self._witness.tend()
         kernel.flush()
         self._courier.wake(kernel.store.outbox)
 
@@ -246,6 +255,8 @@ class Loop:
                 self._workers.ready(peer.name, message)
             case Started():
                 self._runs.started(peer, message)
+            case Standing():
+                self._dispatch.standby.said(peer.name, message)
             case Call():
                 self._control.call(peer, item.address, message)
             case Bye():
@@ -359,13 +370,21 @@ class Loop:
         survivors += self._gateway.stop()
         with kernel.store.transaction():
             self._workers.forget_all()
+            self._dispatch.standby.recover()
             kernel.audit("producer_shutdown", survivors=survivors)
+        kernel.flush()
         return survivors
+
+    def seal(self, how: str) -> None:
+        """The last words are written: sign them."""
+        self._witness.end(stop=how == "stop")
 
     def _sweep(self, dead: list[Worker] | None = None) -> None:
         """End what a dead worker left behind: orphans that came to us, and holders of its attempts' marks."""
         known = frozenset(
-            pid for pid in (*(w.pid for w in self._workers.by_id.values()), self._gateway.pid) if pid is not None
+            pid
+            for pid in (*(w.pid for w in self._workers.by_id.values()), self._gateway.pid, self._workers.nursery.pid)
+            if pid is not None
         )
         entries = tuple(f"{ATTEMPT_MARKER}={attempt}" for worker in dead or [] for attempt in worker.attempts)
         with git.still() as ours:

@@ -29,6 +29,7 @@ from producer.supervisor.auth import Auth, decide
 from producer.supervisor.kernel import Kernel, RunOptions
 from producer.supervisor.loop import Loop
 from producer.supervisor.prices import check_models
+from producer.supervisor.sandboxes import check as check_sandboxes
 from producer.supervisor.systemd import Notifier
 from producer.supervisor.workspaces import check as check_workspaces
 from producer.version import __version__
@@ -55,6 +56,7 @@ def run(config: ProducerConfig, options: RunOptions) -> int:
     auth = decide(config, options, env)
     places = Places.of(config.ledger_db, env)
     check_models(config, places, auth)
+    check_sandboxes(config, auth)
     check_workspaces(config)
     config.ledger_db.parent.mkdir(parents=True, exist_ok=True)
     places.make()
@@ -101,11 +103,13 @@ def _serve(
         began = time.monotonic()
         try:
             store = Store(places.ledger, head_file=places.state / "audit.head")
+            store.db.fold_beside()
             server = Server(places, keys)
             kernel = Kernel(config, options, env, places, keys, store, server)
             loop = Loop(kernel, auth, pending, wake_fd, notifier)
             how = loop.run()
             survivors = loop.dismiss() if how == "stop" else 0
+            loop.seal(how)
             return how, int(bool(survivors or (options.once and loop.escalations())))
         except LedgerUnusable:
             raise

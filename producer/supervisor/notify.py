@@ -3,7 +3,8 @@
 1. The server is configured; the token comes from the environment and goes to no other host: redirects are refused.
 2. JSON publishing (POST to the server's root): the topic, which is a secret, stands in no URL and so in no access log,
    and a title is UTF-8 as it is.
-3. During the quiet hours everything but priority max is held, and follows at their end.
+3. During the quiet hours everything but priority max and the audit log's heads, which make no sound, is held, and
+   follows at their end.
 4. A server that fails or limits us is left alone until it may be asked again; meanwhile nothing else is tried there.
 5. A push that is refused for good, or could not be sent for days, is given up, and an audit row says so.
 6. A push has SECONDS in all, however slowly a server talks.
@@ -85,7 +86,8 @@ class Pusher:
         zone = ZoneInfo(config.report.timezone) if config.report.timezone else None
         settings = config.notifications
         quiet = quiet_until(now, settings.quiet_hours, zone)
-        if quiet is not None and (manner(event).priority or settings.priority) != "max":
+        how = manner(event)
+        if quiet is not None and not how.always and (how.priority or settings.priority) != "max":
             return quiet
         return self._leave_alone_until if now < self._leave_alone_until else None
 

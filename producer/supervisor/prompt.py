@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
+
+import msgspec
 
 from producer.ledger.model import Claim
 
 _BACKTICKS = re.compile("`+")
+_sorted = msgspec.json.Encoder(order="sorted")
 CONTRACT = """\
 Operating contract
 - Work on this one task and stop when its deliverable is in place.
@@ -27,7 +29,7 @@ def dispatch_prompt(project: str, claim: Claim) -> str:
             f"Task: {claim.task}",
             f"Attempt: {claim.attempt}",
             f"Title: {_line(claim.title)}",
-            f"Payload: {json.dumps(claim.payload, ensure_ascii=False, sort_keys=True)}",
+            f"Payload: {_sorted.encode(claim.payload).decode()}",
             "",
             fence,
             claim.description,

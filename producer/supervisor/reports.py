@@ -84,7 +84,7 @@ def write_report(config: ProducerConfig, places: Places, entry: Pending, reader:
     try:
         found = report.build(
             reader, report.Caps.of(config), entry.body["date"], switch=killswitch.read(config.kill_switch),
-            pricing_note=stale_note(config, places),
+            pricing_note=stale_note(config, places), state=places.state,
         )  # fmt: skip
         path = report.write(found, config.reports_dir)
     except (OSError, ProducerError) as error:

@@ -33,6 +33,8 @@ from producer.wire.outbox import LOG, read
 BUDGET_PAUSE = 30.0  # seconds before a task is tried again that a cap stopped for want of what others hold
 STOPPED_AS = ("failed", "permanent", "lost")  # how a run may end that was asked to stop; none of it is its fault
 
+OURS = ("self", "kind", "role", "task", "attempt")  # what an event says of a run is not for its worker to say
+
 
 class Runs:
     """Runs inside the batch's transaction."""
@@ -136,7 +138,8 @@ class Runs:
             )  # fmt: skip
         elif message.kind == "usage" and not run.metered:
             run.streamed += self._charges.priced({str(data.get("model")): data})
-        self._kernel.tell(f"progress.{message.kind}", role=run.role, task=run.task, attempt=run.attempt, **data)
+        said = {name: value for name, value in data.items() if name not in OURS}
+        self._kernel.tell(f"progress.{message.kind}", role=run.role, task=run.task, attempt=run.attempt, **said)
 
     def result(self, peer: Peer, message: Result) -> None:
         """A run ended, by its worker's word."""

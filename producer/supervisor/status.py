@@ -7,6 +7,7 @@ from typing import Any
 from producer.core.money import MicroUSD, format_usd
 from producer.ids import iso, utc_date
 from producer.killswitch import SwitchState
+from producer.ledger import trust
 from producer.ledger.marks import Marks
 from producer.ledger.roles import RoleRow
 from producer.schedule import PREFIX, upcoming
@@ -15,6 +16,7 @@ from producer.supervisor.caps import PROJECT
 from producer.supervisor.gateway import Gateway
 from producer.supervisor.kernel import Kernel
 from producer.supervisor.runs import Runs
+from producer.supervisor.sandboxes import in_force
 from producer.supervisor.workers import Worker, Workers
 from producer.version import __version__
 
@@ -40,7 +42,10 @@ def status(
             "since": iso(switch.since) if switch.armed and switch.since else None,
         },
         "roles": {
-            role: _role(standing.get(role), standing.get(PROJECT), workers.of_role(role), runs, now)
+            role: {
+                **_role(standing.get(role), standing.get(PROJECT), workers.of_role(role), runs, now),
+                "sandbox": in_force(kernel.config, auth, role),
+            }
             for role in kernel.config.roles
         },
         "budget": budget(kernel),
@@ -48,6 +53,7 @@ def status(
         "gateway": {"url": gateway.url, "pid": gateway.pid} if gateway.metered else None,
         "schedule": upcoming(kernel.config, Marks(kernel.store.db, PREFIX).all(), kernel.clock()),
         "rehearsal": auth.mode == "rehearsal",
+        "audit": trust.figures(kernel.store.db),
         **({} if reader is None else {"queue": reader.counts(), "events": reader.audit_tail(10)}),
     }
 

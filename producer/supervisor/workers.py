@@ -22,8 +22,9 @@ import psutil
 from producer.core.fleet import DrainWorker, Start, WorkerState, WorkerView, plan
 from producer.core.restart import Park, RestartPolicy, on_exit
 from producer.ids import new_id
-from producer.reaper import PROJECT_MARKER, Family, end
+from producer.reaper import PROJECT_MARKER, Family, end, marked
 from producer.supervisor.kernel import Child, Kernel
+from producer.supervisor.nursery import Nursery
 from producer.version import __version__
 from producer.wire.auth import Peer
 from producer.wire.messages import Cancel, Drain, Hello, Ping, Ready, Refuse, Welcome
@@ -85,6 +86,7 @@ class Workers:
     def __init__(self, kernel: Kernel, policy: RestartPolicy | None = None) -> None:
         self._kernel = kernel
         self._policy = policy or RestartPolicy()
+        self.nursery = Nursery(kernel)
         self.by_id: dict[str, Worker] = {}
         self.by_fd: dict[int, Worker] = {}
         self.survivors = 0
@@ -133,6 +135,11 @@ class Workers:
         worker = self.by_id.get(message.worker)
         if worker is None:
             worker = Worker(message.worker, message.role, message.slot, message.pid, kernel.monotonic())
+            if message.pid not in marked(PROJECT_MARKER).get(
+                kernel.places.key, ()
+            ):  # it would be ended with its worker
+                kernel.send("tasks", message.worker.encode(), Refuse(reason="its process is not one of this project"))
+                return None
             if not self._add(worker):
                 return None
         # A second greeting (the first Welcome was lost) may have crossed with a task: only a Pong tells then.
@@ -155,10 +162,11 @@ class Workers:
         return worker
 
     def ready(self, ident: str, message: Ready) -> None:
-        """A worker can take tasks; its capacity is what it first announces."""
+        """A worker can take tasks; its capacity is what it first announces, at most what its role fetches ahead."""
         worker = self.by_id.get(ident)
         if worker and worker.connected:
-            worker.capacity = max(worker.capacity, message.free, 1)
+            role = self._kernel.config.roles.get(worker.role)
+            worker.capacity = max(worker.capacity, min(message.free, role.prefetch if role else 1), 1)
             worker.ready = True
 
     def _add(self, worker: Worker) -> bool:
@@ -190,9 +198,12 @@ class Workers:
                         self.start(role, slot)
                     case DrainWorker(ident):
                         self.drain(self.by_id[ident])
+        self.nursery.rest()
 
     def start(self, role: str, slot: int) -> None:
-        """Start one worker process, in a session of its own."""
+        """Start one worker process, in a session of its own, once that can be done."""
+        if not self.nursery.ready(env := self.environment()):
+            return
         kernel, ident = self._kernel, new_id()
         kernel.keys.issue(Peer("worker", ident, role))
         command = [
@@ -203,7 +214,7 @@ class Workers:
             "--orphan-seconds", str(kernel.config.orphan_seconds),
         ]  # fmt: skip
         log = kernel.places.workers / f"{ident}.log"
-        child = kernel.options.launch(command, self.environment(), log)
+        child = self.nursery.launch(command, env, log)
         worker = Worker(ident, role, slot, child.pid, kernel.monotonic(), child=child)
         self._add(worker)
         kernel.tell("worker_started", role=role, worker=ident, pid=child.pid)

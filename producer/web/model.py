@@ -11,7 +11,7 @@ from producer.cli import transcript
 from producer.cli.wording import of_audit, words
 from producer.errors import UnknownTask
 from producer.ids import from_iso, utc_iso_now
-from producer.ledger import Reader, browse, history
+from producer.ledger import Reader, browse, history, trust
 from producer.ledger.audit import Head
 from producer.ledger.checks import may_be_id as may_be_id
 from producer.ledger.export import head as newest_head
@@ -145,7 +145,9 @@ def chain(desk: Desk, reader: Reader) -> dict[str, Any]:
     if kept is not None:
         stored = reader.db.value("SELECT chain FROM audit WHERE seq = ?", kept.seq)
         inside = kept.seq == 0 or stored == kept.chain
-    return {"seq": head.seq, "chain": head.chain.hex(), "kept": kept.seq if kept else None, "kept_matches": inside}
+    kept_seq = kept.seq if kept else None
+    trusted = trust.figures(reader.db)
+    return {"seq": head.seq, "chain": head.chain.hex(), "kept": kept_seq, "kept_matches": inside, **trusted}
 
 
 # ---- reports

@@ -14,6 +14,7 @@ import json
 import os
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -52,6 +53,7 @@ class Peer:
         return f"{self.kind}/{self.name}/{self.role or ''}"
 
     @classmethod
+    @lru_cache(1024)
     def of_user_id(cls, text: str) -> Peer:
         """The inverse of ``user_id``. Raises ValueError."""
         kind, name, role = text.split("/", 2)

@@ -10,11 +10,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import ValidationError
+import msgspec
 
 from producer.ids import is_id
 from producer.wire.messages import Message, Metered, Micros, Seconds, Ulid
@@ -23,7 +22,7 @@ SUFFIX = ".jsonl"
 ENDED_UNKNOWN = 0  # the status of a request whose end nobody saw
 
 
-class Opened(Message):
+class Opened(Message, frozen=True):
     """A model request is about to leave; ``worst`` is the most that it can cost, in micro-dollars."""
 
     request: Ulid
@@ -62,7 +61,7 @@ def worst_of(opened: Opened) -> Metered:
 
 def line(record: Opened | Metered) -> bytes:
     """One line of the file, newline included."""
-    return b'{"%s":%s}\n' % (type(record).__name__.encode(), record.model_dump_json().encode())
+    return b'{"%s":%s}\n' % (type(record).__name__.encode(), msgspec.json.encode(record))
 
 
 def path_of(directory: Path, attempt: str) -> Path:
@@ -88,13 +87,13 @@ def read(path: Path) -> Journal:
         return journal
     for text in filter(None, lines):
         try:
-            ((kind, body),) = json.loads(text).items()
+            ((kind, body),) = msgspec.json.decode(text).items()
             if kind == "Opened":
-                opened = Opened.model_validate(body)
+                opened = msgspec.convert(body, Opened)
                 journal.opened[opened.request] = opened
             elif kind == "Metered":
-                metered = Metered.model_validate(body)
+                metered = msgspec.convert(body, Metered)
                 journal.metered[metered.request] = metered
-        except (ValueError, AttributeError, ValidationError):
+        except (ValueError, AttributeError, msgspec.MsgspecError):
             journal.damaged += 1
     return journal

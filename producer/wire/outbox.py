@@ -21,9 +21,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import ValidationError
-
+from producer.errors import WireError
 from producer.ids import is_id
+from producer.wire.codec import body_of
+from producer.wire.codec import read as read_message
 from producer.wire.messages import Result
 
 LOG = "results.log"
@@ -84,11 +85,11 @@ class Outbox:
 
     def results(self) -> list[Result]:
         """The pending results, oldest first."""
-        return [Result.model_validate_json(body) for body in self._pending.values()]
+        return [read_message(Result, body) for body in self._pending.values()]
 
     def put(self, result: Result) -> None:
-        """Keep a result. Raises OSError where the disk refuses; then nothing of it is left on the disk."""
-        body = result.model_dump_json().encode()
+        """Keep a result. Raises OSError where the disk refuses; then nothing of it is left on the disk; WireError."""
+        body = body_of(result)
         self._append(_record(body))
         self._pending[result.attempt] = body
 
@@ -131,7 +132,7 @@ class Outbox:
 
     def _take(self, contents: Contents) -> list[str]:
         for result in contents.results.values():
-            self._pending[result.attempt] = result.model_dump_json().encode()
+            self._pending[result.attempt] = body_of(result)
         return contents.damage
 
     def _append(self, record: bytes) -> None:
@@ -181,8 +182,8 @@ def _parse(line: bytes) -> Result | None:
     if b"%08x" % zlib.crc32(line[11:]) != line[2:10]:
         return None
     try:
-        return Result.model_validate_json(line[11:])
-    except ValidationError:
+        return read_message(Result, line[11:])
+    except WireError:
         return None
 
 

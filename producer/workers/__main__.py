@@ -84,6 +84,7 @@ async def _converse(
         reason = await session.serve()
         log.info("leaving: %s", reason)
     finally:
+        await runner.leave()
         push.close()
         peer.close()
     return session.stuck

@@ -19,9 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from producer import reaper, worktree
-from producer.errors import BudgetExceeded, ProducerError, UnknownModel
+from producer.errors import BudgetExceeded, ProducerError, UnknownModel, WireError
 from producer.reaper import Family
+from producer.wire.codec import body_of
 from producer.wire.messages import Outcome, Progress, Result, Started, TaskMsg
 from producer.workers.isolation import markers
 from producer.workers.runner import CallLedger, Emit, Runner, Stop
@@ -59,7 +62,7 @@ async def run_attempt(
         running.cancel()
         for name in marks:
             os.environ.pop(name, None)
-    return Ended(result.model_copy(update={"survivors": survivors, "seconds": time.monotonic() - began}), stuck)
+    return Ended(replace(result, survivors=survivors, seconds=time.monotonic() - began), stuck)
 
 
 async def _run(runner: Runner, task: TaskMsg, emit: Emit, call: CallLedger, stop: Stop) -> Result:
@@ -121,7 +124,7 @@ def _outcome(running: asyncio.Future[Result], task: TaskMsg, stop: Stop) -> Resu
     result = _returned(running, task) if running.done() else _bare(task, "failed", "the run could not be stopped")
     if not stop.is_set() or result.outcome == "succeeded":
         return result
-    return result.model_copy(update={"outcome": stop.outcome, "error": stop.reason, "until": None})
+    return replace(result, outcome=stop.outcome, error=stop.reason, until=None)
 
 
 def _returned(running: asyncio.Future[Result], task: TaskMsg) -> Result:
@@ -129,13 +132,22 @@ def _returned(running: asyncio.Future[Result], task: TaskMsg) -> Result:
         return _bare(task, "failed", "the run was cancelled")
     problem = running.exception()
     if problem is None:
-        return running.result()
+        return _tellable(running.result(), task)
     if isinstance(problem, BudgetExceeded):
         return _bare(task, "budget", str(problem))
     if isinstance(problem, UnknownModel):
         return _bare(task, "permanent", str(problem))
     text = str(problem) if isinstance(problem, ProducerError) else f"{type(problem).__name__}: {problem}"
     return _bare(task, "failed", text[:2000])
+
+
+def _tellable(result: Result, task: TaskMsg) -> Result:
+    """The result, where it can be told: what an invoker made may hold what no message can."""
+    try:
+        body_of(result)
+    except WireError as problem:
+        return _bare(task, "failed", f"the run's result cannot be told: {problem}"[:2000])
+    return result
 
 
 def _bare(task: TaskMsg, outcome: Outcome, error: str) -> Result:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from producer.ids import new_id
 from producer.wire.messages import Call, JsonObject, Message, Reply
@@ -28,8 +28,7 @@ class Calls:
         """The function by which one attempt calls the ledger. It raises TimeoutError, and WireError for too much."""
 
         async def call(tool: str, arguments: JsonObject) -> Reply:
-            fields: dict[str, Any] = {"call": new_id(), "attempt": attempt, "tool": tool, "arguments": arguments}
-            asked = Call.model_validate(fields)
+            asked = Call(call=new_id(), attempt=attempt, tool=cast(Any, tool), arguments=arguments)
             answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
             self._open[asked.call] = (asked, answer)
             try:

@@ -30,7 +30,13 @@ MARKERS: dict[str, Outcome] = {
 _RETRY_AT = re.compile(r"\s*\(?" + re.escape(RETRY_AT_MARKER) + r"\s*(\d+(?:\.\d+)?)\)?")
 PERMANENT_WORDS = frozenset({"authentication_failed", "billing_error", "model_not_found", "invalid_request"})
 PERMANENT_REASONS = frozenset({"prompt_too_long", "image_error"})
-PERMANENT_EXCEPTIONS = frozenset({"CLINotFoundError", "CLIConnectionError"})
+PERMANENT_EXCEPTIONS = frozenset({"CLINotFoundError", "CLIConnectionError", "SandboxMissing"})
+PROCESS_GONE = (
+    "Cannot write to ",
+    "Failed to write to ",
+    "ProcessTransport is not ready",
+    "Not connected",
+)  # it had begun
 PERMANENT_TEXTS = ("cannot be used with root",)
 TRANSIENT_STATUSES = frozenset({408, 409, 425})
 THROTTLE_STATUSES = frozenset({429, 529})
@@ -105,7 +111,7 @@ def _is_permanent(ending: Ending) -> bool:
     if ending.status is not None:
         return 400 <= ending.status < 500 and ending.status not in TRANSIENT_STATUSES
     if ending.exception in PERMANENT_EXCEPTIONS:
-        return True
+        return not ending.text.startswith(PROCESS_GONE)
     return any(text in ending.text for text in PERMANENT_TEXTS)
 
 

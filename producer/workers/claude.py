@@ -2,6 +2,7 @@
 
 1. One claude process a task, started by the launcher of isolation.py, in the task's own config directory and HOME, with
    exactly the role's tools (options.py). What the process says it has is checked before anything it does counts.
+   It may have been started beforehand (standing.py): then its prompt is all that it lacks.
 2. The session id is known before the run. A resumed session gets a short word to go on, not its prompt again; a
    transcript that is missing or damaged means a fresh session under a new id, said in Started.note.
 3. One process a session: a lock on the task's directory is held meanwhile, and a process of an earlier attempt that
@@ -17,8 +18,7 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -31,9 +31,12 @@ from producer.reaper import Family
 from producer.wire.messages import Result, TaskMsg
 from producer.workers import ground, options, tools, transcript
 from producer.workers.classify import MISSING_SESSION, SESSION_IN_USE, Ending, Verdict, classify
+from producer.workers.enclosing import enclosed, outlet_of
 from producer.workers.isolation import Containment, containment, write_launcher
 from producer.workers.listener import Listener, clean
+from producer.workers.outlet import outlet
 from producer.workers.runner import CallLedger, Emit, Stop
+from producer.workers.standing import Agent, Standing, Tell
 
 CONTINUE = (
     "You were interrupted before you had finished this task; everything above was kept. "
@@ -41,7 +44,6 @@ CONTINUE = (
 )
 LINGER_SECONDS = 15.0
 LEAVE_SECONDS = 1.0
-STDERR_LINES = 20
 
 
 def go_on(task: TaskMsg) -> str:
@@ -54,12 +56,14 @@ class Run:
     """What is collected of one claude process."""
 
     listener: Listener
+    stderr: deque[str]
     ending: Ending = field(default_factory=Ending)
-    stderr: deque[str] = field(default_factory=lambda: deque(maxlen=STDERR_LINES))
     output: str | None = None
     cost: MicroUSD | None = None
     turns: int = 0
     abort: str | None = None
+    heard: bool = False
+    stood_by: bool = False
 
 
 class ClaudeRunner:
@@ -70,6 +74,7 @@ class ClaudeRunner:
 
     def __init__(self, project: str, *, standalone: bool = False, kind: Containment | None = None) -> None:
         self._project, self._ledger, self._kind = project, not standalone, kind
+        self._standing = Standing(self._stand_by, lambda attempt: self._end_processes(Family.of_attempt(attempt)))
 
     async def warm(self) -> None:
         """Find out how a process can be contained here (the SDK is imported with this module)."""
@@ -79,9 +84,25 @@ class ClaudeRunner:
         """Never: a model takes its time."""
         return None
 
+    def stand_by(self, task: TaskMsg | None, tell: Tell) -> None:
+        """Have a process ready for this attempt; see Runner."""
+        if task is None:
+            self._standing.drop()
+        else:
+            self._standing.prepare(task, tell)
+
+    async def leave(self) -> None:
+        """Nothing stands by any more."""
+        await self._standing.leave()
+
+    def _stand_by(self, task: TaskMsg) -> Agent:
+        ground.prepare(task)
+        return self._start(task, ground.Session(task.session_id))
+
     async def run(self, task: TaskMsg, emit: Emit, call: CallLedger, stop: Stop) -> Result:
         """Run one task; see Runner."""
         await self.warm()
+        task = ground.settled(task)
         if task.max_budget == 0:
             return _result(task, Verdict("budget", "the task's own budget is used up"))
         try:
@@ -90,6 +111,7 @@ class ClaudeRunner:
         except BlockingIOError:
             return _result(task, Verdict("failed", "another process still runs this task's session"))
         finally:
+            self._standing.drop(keep=task.attempt)
             await self._end_processes(Family.of_attempt(task.attempt))
 
     async def _attempt(self, task: TaskMsg, emit: Emit, call: CallLedger, stop: Stop) -> Result:
@@ -100,6 +122,8 @@ class ClaudeRunner:
         session = ground.choose_session(task)
         emit(ground.started(task, session))
         run = await self._process(task, session, emit, call, stop)
+        if run.stood_by and not run.heard and not stop.is_set():  # it was gone, or went, before it had begun
+            run = await self._process(task, session, emit, call, stop)
         if _unusable(run, session) and not stop.is_set():
             session = session.afresh(f"session {session.id} could not be resumed: started afresh")
             emit(ground.started(task, session))
@@ -109,50 +133,60 @@ class ClaudeRunner:
 
     async def _process(self, task: TaskMsg, session: ground.Session, emit: Emit, call: CallLedger, stop: Stop) -> Run:
         """One claude process from start to end."""
-        run = Run(Listener(task.attempt, emit))
-        prompt = go_on(task) if session.resumed and session.prompted else task.prompt
-        messages: AsyncIterator[sdk.Message] | None = None
+        agent = self._standing.take(task.attempt)
+        run = Run(Listener(task.attempt, emit), agent.stderr if agent else deque(), stood_by=agent is not None)
         try:
-            messages = sdk.query(prompt=prompt, options=self._options(task, session, run, call))
-            await self._listen(messages, task, run, stop)
+            async with outlet(outlet_of(task), task.base_url):
+                if agent is None:
+                    agent = self._start(task, session)
+                    run.stderr = agent.stderr
+                agent.ledger = call
+                agent.prompt.set_result(go_on(task) if session.resumed and session.prompted else task.prompt)
+                await self._listen(agent, task, run, stop)
         except Exception as problem:
             run.ending = _with_exception(run.ending, problem, run.stderr)
         finally:
             await self._end_processes(Family.of_attempt(task.attempt), 0.0 if stop.is_set() else LEAVE_SECONDS)
-            if isinstance(messages, AsyncGenerator):
-                with suppress(Exception):
-                    await messages.aclose()
+            if agent is not None:
+                await agent.close()
         return run
 
-    async def _listen(self, messages: AsyncIterator[sdk.Message], task: TaskMsg, run: Run, stop: Stop) -> None:
+    async def _listen(self, agent: Agent, task: TaskMsg, run: Run, stop: Stop) -> None:
         """Hear every message until the stream ends; after a result the process has LINGER_SECONDS to leave."""
         while run.abort is None:
             try:
                 async with asyncio.timeout(LINGER_SECONDS if run.ending.subtype else None):
-                    message = await anext(messages)
-            except (StopAsyncIteration, TimeoutError):
+                    message = await agent.hear()
+            except (StopAsyncIteration, EOFError, TimeoutError):
                 return
             stop.touch()
+            run.heard = True
             _hear(message, task, run, self._ledger)
+
+    def _start(self, task: TaskMsg, session: ground.Session) -> Agent:
+        """Start a process; it waits for its prompt."""
+        agent = Agent()
+        agent.begin(sdk.query(prompt=agent.said(), options=self._options(task, session, agent)))
+        return agent
 
     async def _end_processes(self, family: Family, grace: float = 0.0) -> None:
         await asyncio.to_thread(reaper.end, family, grace=grace)
 
-    def _options(self, task: TaskMsg, session: ground.Session, run: Run, call: CallLedger) -> sdk.ClaudeAgentOptions:
+    def _options(self, task: TaskMsg, session: ground.Session, agent: Agent) -> sdk.ClaudeAgentOptions:
         inherit = task.auth == "inherit"
         env = options.environment(task, self._project, os.environ, root=os.geteuid() == 0)
         unset = [name for name in os.environ if name not in env]
-        launcher = write_launcher(
-            Path(task.config_dir).parent / "claude.sh", _executable(), unset, self._kind or Containment.PLAIN
-        )
+        system_prompt = ground.system_prompt(task)  # where it is a file, the sandbox has to show it
+        kind, words = enclosed(task, _executable(), env.get("PATH", ""), self._kind or Containment.PLAIN)
+        launcher = write_launcher(Path(task.config_dir).parent / "claude.sh", _executable(), unset, kind, words)
         servers: dict[str, Any] = dict(task.mcp_servers)
         if self._ledger:
-            servers[tools.SERVER] = _ledger_server(task, call)
+            servers[tools.SERVER] = _ledger_server(task, agent.call)
         return sdk.ClaudeAgentOptions(
             cwd=task.cwd,
             cli_path=launcher,
             env=env,
-            system_prompt=ground.system_prompt(task),
+            system_prompt=system_prompt,
             model=task.model,
             tools=options.base_tools(task.allowed_tools),
             allowed_tools=options.approved(task.allowed_tools, ledger=self._ledger),
@@ -169,7 +203,7 @@ class ClaudeRunner:
             max_budget_usd=None if task.max_budget is None else to_float(task.max_budget),
             max_buffer_size=64 << 20,
             include_partial_messages=True,
-            stderr=run.stderr.append,
+            stderr=agent.stderr.append,
         )
 
 

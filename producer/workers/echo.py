@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from typing import Any, cast, get_args
 
 from producer.core.money import parse_usd
@@ -30,6 +31,12 @@ class EchoRunner:
 
     async def warm(self) -> None:
         """Nothing to prepare."""
+
+    def stand_by(self, task: TaskMsg | None, tell: Callable[[bool], None]) -> None:
+        """Nothing to have ready."""
+
+    async def leave(self) -> None:
+        """Nothing to let go of."""
 
     def quick(self, task: TaskMsg) -> Result | None:
         """The result at once, unless the payload asks for something that takes time."""

@@ -1,6 +1,7 @@
 """The ground a claude run stands on: its directories, its lock, its session, and what is too long for the wire.
 
-1. CLAUDE_CONFIG_DIR, HOME, scratch, launcher and lock lie in one private directory a task.
+1. CLAUDE_CONFIG_DIR, HOME, scratch, launcher and lock lie in one private directory a task. A process that stood by
+   brings its own: then the task's directory is a link to it, and every later attempt of the task finds it there.
 2. A session is taken up again only if its transcript can be read; otherwise a fresh one begins, and a note says why.
 3. One process a session: whoever runs it holds the task's lock.
 """
@@ -15,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from producer.wire.messages import Started, TaskMsg
 from producer.workers import options, transcript
@@ -62,6 +65,19 @@ def choose_session(task: TaskMsg) -> Session:
 def started(task: TaskMsg, session: Session) -> Started:
     """The announcement of a run in this session."""
     return Started(attempt=task.attempt, session_id=session.id, resumed=session.resumed, note=session.note)
+
+
+def settled(task: TaskMsg) -> TaskMsg:
+    """The task with its real directories, and its directory where later attempts look for it."""
+    own = Path(task.config_dir).parent
+    if task.known_as is not None:
+        link = Path(task.known_as)
+        link.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        link.symlink_to(os.path.relpath(own, link.parent))
+    elif own.is_symlink():
+        real = own.resolve()
+        return replace(task, config_dir=str(real / Path(task.config_dir).name), home=str(real / Path(task.home).name))
+    return task
 
 
 def prepare(task: TaskMsg) -> None:

@@ -75,6 +75,12 @@ class InvokerRunner:
     async def warm(self) -> None:
         """Nothing to prepare."""
 
+    def stand_by(self, task: TaskMsg | None, tell: Callable[[bool], None]) -> None:
+        """Nothing to have ready."""
+
+    async def leave(self) -> None:
+        """Nothing to let go of."""
+
     def quick(self, task: TaskMsg) -> Result | None:
         """Never: nobody knows how long an invoker takes."""
         return None

@@ -18,7 +18,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -79,10 +79,19 @@ def markers(project: str, attempt: str) -> dict[str, str]:
     return {ATTEMPT_MARKER: attempt, PROJECT_MARKER: project}
 
 
-def write_launcher(path: Path, executable: str, unset: Iterable[str], kind: Containment) -> Path:
-    """Write the script that stands in for ``executable``: unset, contain, exec. Returns ``path``, mode 0700."""
-    names = [name for name in unset if name.isidentifier() and name.isascii()]
-    command = shlex.join([*_COMMANDS[kind], executable])
+def write_launcher(
+    path: Path, executable: str, unset: Iterable[str], kind: Containment, sandbox: Sequence[str] = ()
+) -> Path:
+    """Write the script that stands in for ``executable``: unset, contain, exec. Returns ``path``, mode 0700.
+
+    ``sandbox``: the words that put it into its sandbox, within the containment.
+    """
+    names: list[str] = []
+    odd: list[str] = []
+    for name in unset:
+        (names if name.isidentifier() and name.isascii() else odd).append(name)
+    away = ["env", *(word for name in sorted(odd) for word in ("-u", name))] if odd else []
+    command = shlex.join([*away, *_COMMANDS[kind], *sandbox, executable])
     lines = ["#!/bin/sh", *(f"unset {name}" for name in sorted(names)), f'exec {command} "$@"', ""]
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = path.with_name(f"{path.name}.{os.getpid()}")

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from msgspec.structs import asdict
+
 from producer.wire.messages import JsonObject, Progress, Usage
 from producer.workers.runner import Emit
 
@@ -130,7 +132,7 @@ class Listener:
         if not response.told and response.usage:
             response.told = True
             usage = Usage(**response.usage)
-            self._say("usage", model=response.model, **usage.model_dump(), cost_micros=None)
+            self._say("usage", model=response.model, **asdict(usage), cost_micros=None)
 
     def _say(self, kind: Kind, **data: Any) -> None:
         self._emit(Progress(attempt=self._attempt, kind=kind, data=data, at=self._clock()))

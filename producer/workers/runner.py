@@ -61,6 +61,15 @@ class Runner(Protocol):
     async def warm(self) -> None:
         """Prepare what every run needs (imports, probes), before the first task comes."""
 
+    def stand_by(self, task: TaskMsg | None, tell: Callable[[bool], None]) -> None:
+        """Have ready what the run of this attempt will need, and nothing for another; None: for none.
+
+        ``task`` has everything but the task itself. ``tell`` hears when it is ready, and when it is so no more.
+        """
+
+    async def leave(self) -> None:
+        """The worker leaves: keep nothing ready."""
+
     def quick(self, task: TaskMsg) -> Result | None:
         """The result, where it can be had at once."""
 

@@ -42,6 +42,8 @@ from producer.wire.messages import (
     Refuse,
     Reply,
     Result,
+    StandBy,
+    Standing,
     Started,
     TaskMsg,
     Welcome,
@@ -253,6 +255,8 @@ class Session:
                     self._peer.post(Ready(free=self._announced))
             case Cancel():
                 self._cancel(message)
+            case StandBy():
+                self._stand_by(message)
             case Drain():
                 self._draining = True
                 self._arrived.set()
@@ -262,6 +266,14 @@ class Session:
                 self.terminate(f"refused: {message.reason}")
             case _:
                 log.warning("unexpected message: %s", type(message).__name__)
+
+    def _stand_by(self, message: StandBy) -> None:
+        """Have a process ready; what is asked for while there is a task is out of date."""
+        if self._current is None and not self._queue:
+            task, post = message.task, self._peer.post
+            self._runner.stand_by(
+                task, lambda connected: post(Standing(attempt=task.attempt, connected=connected)) if task else None
+            )
 
     def _cancel(self, message: Cancel) -> None:
         if self._current and self._current[0].attempt == message.attempt:

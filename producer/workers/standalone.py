@@ -12,6 +12,8 @@ import uuid
 from pathlib import Path
 from typing import Any, Literal
 
+from msgspec import convert
+
 from producer import pricing
 from producer.core.money import to_float
 from producer.errors import AuthError, ProducerError
@@ -128,7 +130,7 @@ def _price(said: list[Progress]) -> int:
     """Micro-dollars of all responses, each priced by itself. Raises UnknownModel."""
     table = pricing.load()
     usages = [each.data for each in said if each.kind == "usage"]
-    return sum(table.lookup(each["model"]).cost_of(Usage.model_validate(each)) for each in usages)
+    return sum(table.lookup(each["model"]).cost_of(convert(each, Usage)) for each in usages)
 
 
 def _totals(result: Result) -> dict[str, int]:

@@ -1,8 +1,9 @@
 """What a claude session's transcript on disk says, before it is taken up again.
 
 CLAUDE_CONFIG_DIR/projects/<slug>/<session>.jsonl: one JSON object a line. The CLI tolerates a cut tail and garbage
-lines, so a transcript is usable as soon as one line of it can be read. Spend is kept in `cost-state` lines, written
-when a process leaves in good order.
+lines, and goes back from the newest message by `parentUuid` until it finds no more. Where a line on that way is lost
+(on a full disk it writes none and goes on) it would silently resume without what came before, its task among it: such
+a transcript is damaged. Spend is kept in `cost-state` lines, written when a process leaves in good order.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ def inspect(config_dir: Path, session_id: str) -> Transcript:
         return Transcript()
     usable = prompted = False
     spent = ZERO
+    parents: dict[object, object] = {}
+    newest: object = None
     try:
         with path.open("rb") as stream:
             for line in stream:
@@ -43,11 +46,25 @@ def inspect(config_dir: Path, session_id: str) -> Transcript:
                 kind = row.get("type")
                 usable = usable or kind in ("user", "assistant")
                 prompted = prompted or kind == "user"
+                if ident := row.get("uuid"):
+                    parents[str(ident)] = row.get("parentUuid")
+                    newest = str(ident) if kind in ("user", "assistant") else newest
                 if kind == "cost-state":
                     spent = amount(row.get("totalCostUSD"), spent) or spent
     except OSError:
         return Transcript(exists=True)
-    return Transcript(True, usable, prompted, spent)
+    return Transcript(True, usable and _begins(parents, newest), prompted, spent)
+
+
+def _begins(parents: dict[object, object], newest: object) -> bool:
+    """Whether the way back from a message ends at one that has none before it."""
+    for _ in range(len(parents) + 1):
+        if not newest:
+            return True
+        if not isinstance(newest, str) or newest not in parents:
+            return False
+        newest = parents[newest]
+    return False
 
 
 def find(config_dir: Path, session_id: str) -> Path | None:

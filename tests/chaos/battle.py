@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parent.parent
 RETRIES = 12
 DISK = "48m"
+MISSES = 8  # how often a kind is tried again that found no target
 SCRIPT = """
 defaults: {delay_seconds: 0.1, tokens_per_second: 400}
 roles:
@@ -59,9 +61,11 @@ class Outcome:
     """What a round did and found."""
 
     findings: checker.Findings
-    injected: Counter[str]
-    directory: Path
+    injected: Counter[str]  # faults that struck, by kind
+    struck: Counter[str]  # how often: frames lost, fsyncs spoilt, processes whose clock jumped
+    missed: Counter[str]  # faults that hit nothing, and are not counted as any
     seconds: float
+    phases: dict[str, float]
     left_alone: int = 0  # how often the supervisor left without having been killed
     log: list[str] = field(default_factory=list)
 
@@ -75,8 +79,9 @@ class Round:
         self.site = room.parent / f"{room.name}-site"  # beside the disk that runs full, not on it
         self.clock = self.site / "clock"
         self._library = clock
-        self.injected: Counter[str] = Counter()
-        self.active: list[tuple[float, str, faults.Undo]] = []
+        self.injected, self.struck, self.missed = Counter[str](), Counter[str](), Counter[str]()
+        self.active: list[tuple[float, str, Callable[[], int]]] = []
+        self.phases: dict[str, float] = {}
         self.log: list[str] = []
         self.supervisor: subprocess.Popen[bytes] | None = None
         self.writers: list[tuple[subprocess.Popen[bytes], Path]] = []
@@ -237,12 +242,15 @@ class Round:
             self.keep_up()
             self._settle_in()
             self._seed()
+            self._phase("start")
             self._harm()
-            self.say("calm")
+            self._phase("harm")
             self._calm()
             left = self._drain(240.0 if self.rehearsed else 150.0)
+            self._phase("drain")
             self._dismiss()
             living = self._survivors()
+            self._phase("stop")
             findings = checker.check(
                 self.ledger, head=self.places.state / "audit.head", notes=[log for _, log in self.writers],
                 retries=RETRIES, bill=self.bill if self.rehearsed else None, living=living,
@@ -251,7 +259,14 @@ class Round:
                 self.say(f"not settled in time: {line}")
         finally:
             self._end_everything()
-        return Outcome(findings, self.injected, self.room, time.monotonic() - self._began, self.left_alone, self.log)
+        self._phase("check")
+        return Outcome(findings, self.injected, self.struck, self.missed, time.monotonic() - self._began, self.phases,
+                       self.left_alone, self.log)  # fmt: skip
+
+    def _phase(self, name: str) -> None:
+        """A part of the round is over."""
+        self.phases[name] = time.monotonic() - self._began - sum(self.phases.values())
+        self.say(f"---- {name}: {self.phases[name]:.1f} s")
 
     def _settle_in(self) -> None:
         deadline = time.monotonic() + 60
@@ -271,43 +286,61 @@ class Round:
             time.sleep(0.1)
 
     def _harm(self) -> None:
-        kinds = {**faults.EVERYWHERE, **(faults.CLAUDE if self.rehearsed else {})}
-        if not self._library:
-            kinds.pop("clock jump of a day")
-        if not shutil.which("strace"):
-            kinds.pop("EIO on fsync")
+        """Every kind until it has struck, in any order; then more of them by their weight, until there were enough."""
+        kinds = faults.available(rehearsed=self.rehearsed, clock=self._library is not None)
         names, weights = list(kinds), [row[0] for row in kinds.values()]
-        low, high = (1.0, 4.0) if self.rehearsed else (0.2, 1.0)
+        owed, misses = self.random.sample(names, len(names)), Counter[str]()
+        low, high = (0.5, 3.0) if self.rehearsed else (0.1, 0.8)
         deadline = time.monotonic() + self.count * 8 + 60
         while self.injected.total() < self.count and time.monotonic() < deadline:
             time.sleep(self.random.uniform(low, high))
-            self._undo(time.monotonic())
+            for missed in self._end(time.monotonic()):
+                owed.append(missed)
             self.keep_up()
-            name = self.random.choices(names, weights)[0]
-            if any(other == name for _, other, _ in self.active):
-                continue  # the same thing twice at once is one
-            _, shortest, longest, deed = kinds[name]
-            undo = deed(self)
-            if undo and name == "SIGKILL supervisor" and self.supervisor:
-                self._victims.add(self.supervisor.pid)
-            if undo is None:
+            if self.injected.total() + len(self.active) >= self.count:
                 continue
-            self.injected[name] += 1
-            self.say(name)
-            if callable(undo):
-                self.active.append((time.monotonic() + self.random.uniform(shortest, longest), name, undo))
+            name = owed.pop(0) if owed else self.random.choices(names, weights)[0]
+            if any(kind == name for _, kind, _ in self.active):
+                continue  # the same thing twice at once is one
+            if not self._inject(name, *kinds[name][1:]) and misses[name] < MISSES:
+                misses[name] += 1
+                owed.append(name)
 
-    def _undo(self, now: float) -> None:
+    def _inject(self, name: str, shortest: float, longest: float, deed: Callable[[Round], faults.Struck]) -> bool:
+        """Do one; False where there was nothing to do it to."""
+        victim = self.supervisor
+        struck = deed(self)
+        if struck is None:
+            return False
+        if name == "SIGKILL supervisor" and victim:
+            self._victims.add(victim.pid)
+        self.say(name)
+        if callable(struck):
+            self.active.append((time.monotonic() + self.random.uniform(shortest, longest), name, struck))
+        else:
+            self._count(name, struck)
+        return True
+
+    def _count(self, name: str, struck: int) -> None:
+        self.struck[name] += struck
+        (self.injected if struck else self.missed)[name] += 1
+
+    def _end(self, now: float) -> list[str]:
+        """End the faults whose time is over; those that had hit nothing."""
+        missed = []
         due = [row for row in self.active if row[0] <= now]
         self.active = [row for row in self.active if row[0] > now]
-        for _, name, undo in due:
-            assert callable(undo)
-            undo()
-            self.say(f"  over: {name}")
+        for _, name, end in due:
+            struck = end()
+            self._count(name, struck)
+            self.say(f"  over: {name}, struck {struck}")
+            if not struck:
+                missed.append(name)
+        return missed
 
     def _calm(self) -> None:
         """Nothing goes wrong any more; nobody files any more."""
-        self._undo(float("inf"))
+        self._end(float("inf"))
         for pid in self.everyone():
             processes.tell(pid, signal.SIGCONT)
         (self.site / "stop").touch()
@@ -363,10 +396,9 @@ class Round:
             time.sleep(0.1)
 
     def _end_everything(self) -> None:
-        for _, _, undo in self.active:
-            if callable(undo):
-                with suppress(OSError):
-                    undo()
+        for _, _, end in self.active:
+            with suppress(OSError):
+                end()
         for process in (self.supervisor, self.model, *(process for process, _ in self.writers)):
             if process and process.poll() is None:
                 process.send_signal(signal.SIGCONT)

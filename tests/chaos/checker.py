@@ -12,11 +12,14 @@ import sqlite3
 from collections import Counter, defaultdict
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 NUMBERS = ("lost tasks", "duplicated completions", "leaked holds", "survivors", "dollars adrift", "audit breaks")
+HALF_A_DAY = 43_200  # seconds
 ENDINGS = ("task_completed", "task_failed", "task_interrupted", "attempt_ended")
 
 
@@ -187,7 +190,8 @@ def _unexplained(
     match task["status"]:
         case "done":
             undone = [need for need in ledger.needs[ident] if ledger.tasks[need]["status"] != "done"]
-            result = task["result"] != task["description"] and task["title"].startswith("echo")
+            said = {"echo": task["description"], "claude whole": "That is all."}  # in battle.SCRIPT, at its end
+            result = any(task["title"].startswith(kind) and task["result"] != text for kind, text in said.items())
             return f"done before {undone}" if undone else "its result is not what it did" if result else None
         case "pending" if ident in blocked:
             return None
@@ -336,3 +340,7 @@ def _audit(found: Findings, ledger: Ledger, head: Path) -> None:
     for body in ledger.bodies:
         if body["action"] == "audit_head_mismatch":
             found.add("audit breaks", f"rows were lost: {body['detail']}")
+    times = [datetime.fromisoformat(body["at"]) for body in ledger.bodies]
+    found.notes["leaps of the clock in the audit log"] += sum(
+        abs((after - before).total_seconds()) > HALF_A_DAY for before, after in pairwise(times)
+    )

@@ -1,7 +1,9 @@
-"""What goes wrong, one function a kind. Each does its harm at once and returns how it is undone, or None: no target.
+"""What goes wrong, one function a kind. Each does its harm at once; a fault that hit nothing is none.
 
-A fault that lasts is undone by the round after its seconds, or at its end, whichever comes first. Only processes of the
-round itself are ever touched: the supervisor that it started, and what carries the project's mark.
+A deed returns how often it struck, or, where it lasts, how it is ended, which says that then; None: it had no target.
+What lasts is ended by the round after its seconds, or at its end, whichever comes first. What "struck" means is seen from
+outside: a process that is dead or stopped, a disk without a free block, fsyncs that strace spoilt, frames that were lost.
+Only processes of the round itself are ever touched: the supervisor that it started, and what carries the project's mark.
 """
 
 from __future__ import annotations
@@ -24,33 +26,40 @@ if TYPE_CHECKING:
     from battle import Round
 
 DAY = 86_400
-ALWAYS = "a process of its own"  # the fault has nothing to undo
-Undo = Callable[[], None] | str | None
+Struck = Callable[[], int] | int | None
 
 
-def kill(kind: str) -> Callable[[Round], Undo]:
+def kill(kind: str) -> Callable[[Round], Struck]:
     """SIGKILL one process of a kind."""
 
-    def harm(battle: Round) -> Undo:
+    def harm(battle: Round) -> Struck:
         pid = battle.pick(kind)
-        return ALWAYS if pid and processes.tell(pid, signal.SIGKILL) else None
+        if not pid or not processes.tell(pid, signal.SIGKILL):
+            return None
+        return int(processes.comes_to(pid, "ZX"))
 
     return harm
 
 
-def freeze(kind: str) -> Callable[[Round], Undo]:
+def freeze(kind: str) -> Callable[[Round], Struck]:
     """SIGSTOP one process of a kind, SIGCONT it later."""
 
-    def harm(battle: Round) -> Undo:
+    def harm(battle: Round) -> Struck:
         pid = battle.pick(kind)
         if not pid or not processes.tell(pid, signal.SIGSTOP):
             return None
-        return lambda: void(processes.tell(pid, signal.SIGCONT))
+        stopped = processes.comes_to(pid, "TtZX")
+
+        def end() -> int:
+            processes.tell(pid, signal.SIGCONT)
+            return int(stopped)
+
+        return end
 
     return harm
 
 
-def disk_full(battle: Round) -> Undo:
+def disk_full(battle: Round) -> Struck:
     """Fill the round's own small file system; without one, let no file of a process grow any more."""
     if battle.own_disk:
         filler = battle.room / "filler"
@@ -59,50 +68,66 @@ def disk_full(battle: Round) -> Undo:
                 with suppress(OSError):
                     while file.write(bytes(size)):
                         pass
-        return lambda: filler.unlink(missing_ok=True)
+        full = int(os.statvfs(battle.room).f_bavail == 0)
+
+        def end() -> int:
+            filler.unlink(missing_ok=True)
+            return full
+
+        return end
     return _limited(battle, resource.RLIMIT_FSIZE, lambda pid: 4096)
 
 
-def no_descriptors(battle: Round) -> Undo:
+def no_descriptors(battle: Round) -> Struck:
     """Leave a process no file descriptor but those that it has."""
     return _limited(battle, resource.RLIMIT_NOFILE, lambda pid: len(os.listdir(f"/proc/{pid}/fd")))
 
 
-def _limited(battle: Round, what: int, limit: Callable[[int], int]) -> Undo:
+def _limited(battle: Round, what: int, limit: Callable[[int], int]) -> Struck:
     pid = battle.pick(battle.random.choice(("supervisor", "supervisor", "worker", "gateway")))
     if not pid or (battle.supervisor and pid == battle.supervisor.pid and time.monotonic() - battle.started < 1.5):
         return None  # one that is just starting would only leave and be started again
     try:
         _, hard = resource.prlimit(pid, what)
         resource.prlimit(pid, what, (limit(pid), hard))
+        holds = what == resource.RLIMIT_FSIZE or resource.prlimit(pid, what)[0] <= len(os.listdir(f"/proc/{pid}/fd"))
     except (OSError, ValueError):
         return None
 
-    def undo() -> None:
+    def end() -> int:
         for each in battle.everyone():  # whoever was started meanwhile has inherited it
             with suppress(OSError, ValueError):
                 top = resource.prlimit(each, what)[1]
                 resource.prlimit(each, what, (top, top))
+        return int(holds)
 
-    return undo
+    return end
 
 
-def clock_jump(battle: Round) -> Undo:
-    """Set the clock of every process a day forward or back; undone it jumps again."""
+def clock_jump(battle: Round) -> Struck:
+    """Set the clock of every process a day forward or back; ended it jumps again. Struck: those that look at it."""
     battle.clock.write_text(f"{battle.random.choice((DAY, -DAY)):+d}\n")
-    return lambda: void(battle.clock.write_text("+0\n"))
+
+    def end() -> int:
+        struck = sum(processes.has_loaded(pid, b"libfaketime") for pid in battle.everyone())
+        battle.clock.write_text("+0\n")
+        return struck
+
+    return end
 
 
-def io_error(battle: Round) -> Undo:
+def io_error(battle: Round) -> Struck:
     """Let every fsync of the supervisor or the gateway end with EIO."""
     pid = battle.pick(battle.random.choice(("supervisor", "supervisor", "gateway")))
     if not pid or not shutil.which("strace"):
         return None
-    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e",
+    log = battle.site / f"eio-{time.monotonic_ns()}"
+    command = ["strace", "-f", "-qq", "-o", str(log), "-e", "trace=fsync,fdatasync", "-e",
                "inject=fsync,fdatasync:error=EIO", "-p", str(pid)]  # fmt: skip
     tracer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    processes.comes_to_be_traced(pid)
 
-    def undo() -> None:
+    def end() -> int:
         tracer.send_signal(signal.SIGINT)  # it lets go of what it traces
         try:
             tracer.wait(10)
@@ -110,37 +135,47 @@ def io_error(battle: Round) -> Undo:
             tracer.kill()
             tracer.wait()
         processes.tell(pid, signal.SIGCONT)
+        return log.read_text().count("(INJECTED)") if log.exists() else 0
 
-    return undo
+    return end
 
 
-def frames(kind: str) -> Callable[[Round], Undo]:
+def frames(kind: str) -> Callable[[Round], Struck]:
     """For a while, lose, repeat or hold back some of what all processes send to each other."""
 
-    def harm(battle: Round) -> Undo:
-        seconds = battle.random.uniform(0.3, 1.0)
-        plan = {"kind": kind, "until": time.monotonic() + seconds, "share": battle.random.choice((0.1, 0.3, 0.6)),
+    def harm(battle: Round) -> Struck:
+        if time.monotonic() - battle.started < 1.5:
+            return None  # nobody says anything yet
+        plan = {"kind": kind, "until": time.monotonic() + 5, "share": battle.random.choice((0.2, 0.4, 0.7)),
                 "seconds": battle.random.uniform(0.05, 0.5)}  # fmt: skip
+        before = _hit(battle.site, kind)
         _replace(battle.site / "frames", json.dumps(plan))
-        return lambda: (battle.site / "frames").unlink(missing_ok=True)
+
+        def end() -> int:
+            (battle.site / "frames").unlink(missing_ok=True)
+            return _hit(battle.site, kind) - before
+
+        return end
 
     return harm
 
 
-def restart(battle: Round) -> Undo:
+def restart(battle: Round) -> Struck:
     """`producerctl restart`: the supervisor goes and comes, the fleet stays."""
-    return ALWAYS if battle.ask("restart", 1.5) else None
+    return 1 if battle.ask("restart", 1.5) else None
 
 
-def kill_now(battle: Round) -> Undo:
+def kill_now(battle: Round) -> Struck:
     """`producerctl kill --now`, and `resume` later."""
     if not battle.ask("kill", 4.0, reason="chaos", now=True):
         return None
-    return lambda: void(battle.resume())
+    return lambda: int(battle.resume())
 
 
-def void(_: object) -> None:
-    """For a lambda whose value nobody wants."""
+def _hit(site: Path, kind: str) -> int:
+    """How many frames were lost, doubled or late so far: each leaves two letters in a file (site/sitecustomize.py)."""
+    hits = site / "hits"
+    return hits.read_bytes().count(kind[:2].encode()) if hits.exists() else 0
 
 
 def _replace(path: Path, text: str) -> None:
@@ -150,7 +185,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 # name: (how often relative to the others, least and most seconds that it lasts, the deed)
-EVERYWHERE: dict[str, tuple[int, float, float, Callable[[Round], Undo]]] = {
+EVERYWHERE: dict[str, tuple[int, float, float, Callable[[Round], Struck]]] = {
     "SIGKILL supervisor": (4, 0, 0, kill("supervisor")),
     "SIGKILL worker": (4, 0, 0, kill("worker")),
     "SIGKILL writer": (2, 0, 0, kill("writer")),
@@ -160,9 +195,9 @@ EVERYWHERE: dict[str, tuple[int, float, float, Callable[[Round], Undo]]] = {
     "clock jump of a day": (3, 0.3, 2.0, clock_jump),
     "fd exhaustion": (3, 0.3, 1.5, no_descriptors),
     "EIO on fsync": (3, 0.5, 1.5, io_error),
-    "frames dropped": (3, 0.3, 1.0, frames("drop")),
-    "frames duplicated": (3, 0.3, 1.0, frames("duplicate")),
-    "frames delayed": (3, 0.3, 1.0, frames("delay")),
+    "frames dropped": (3, 0.7, 2.5, frames("drop")),
+    "frames duplicated": (3, 0.7, 2.5, frames("duplicate")),
+    "frames delayed": (3, 0.7, 2.5, frames("delay")),
     "producerctl restart": (2, 0, 0, restart),
     "kill --now, resume": (1, 0.5, 1.0, kill_now),
 }
@@ -172,3 +207,13 @@ CLAUDE = {
     "SIGSTOP gateway": (6, 0.3, 2.0, freeze("gateway")),
     "SIGSTOP CLI": (6, 0.3, 2.0, freeze("cli")),
 }
+
+
+def available(*, rehearsed: bool, clock: bool) -> dict[str, tuple[int, float, float, Callable[[Round], Struck]]]:
+    """The kinds that a round can have on this machine; ``clock``: there is a libfaketime."""
+    kinds = {**(CLAUDE if rehearsed else {}), **EVERYWHERE}
+    if not clock:
+        kinds.pop("clock jump of a day")
+    if not shutil.which("strace"):
+        kinds.pop("EIO on fsync")
+    return kinds

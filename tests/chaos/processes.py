@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -53,6 +54,41 @@ def tell(pid: int, number: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def comes_to(pid: int, states: str, seconds: float = 2.0) -> bool:
+    """Whether a process is soon in one of these states of proc(5); one that is gone is in Z and X."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+            state = stat[stat.rindex(")") + 2]
+        except OSError:
+            state = "X"
+        if state in states or time.monotonic() > deadline:
+            return state in states
+        time.sleep(0.005)
+
+
+def comes_to_be_traced(pid: int, seconds: float = 5.0) -> bool:
+    """Whether a tracer soon holds a process."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            return False
+        if "TracerPid:\t0\n" not in status:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def has_loaded(pid: int, library: bytes) -> bool:
+    """Whether a living process has a library in its memory."""
+    with suppress(OSError):
+        return library in Path(f"/proc/{pid}/maps").read_bytes()
+    return False
 
 
 def end_all(key: str) -> None:

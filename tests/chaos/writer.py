@@ -119,7 +119,7 @@ class Writer:
 def main() -> None:
     ledger, log, seed, stop, mode, at_once = sys.argv[1:7]
     writer = Writer(Path(ledger), Path(log), int(seed), mode)
-    low, high = (3.0, 6.0) if mode == "claude" else (0.1, 0.5)
+    low, high = (3.0, 6.0) if mode == "claude" else (0.2, 0.8)
     for _ in range(int(at_once)):
         writer.insert()
     for _ in range(0 if int(at_once) else MOST):

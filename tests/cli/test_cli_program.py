@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -116,3 +118,22 @@ def test_completion_names_the_program(project: Project, shell: str) -> None:
 def test_completion_completes_commands(project: Project) -> None:
     done = project.out(_PRODUCERCTL_COMPLETE="bash_complete", COMP_WORDS="producerctl sta", COMP_CWORD="1")
     assert done == "plain,status"
+
+
+def test_the_help_says_of_every_command_what_the_command_says_of_itself() -> None:
+    import click
+
+    from producer.cli.root import COMMANDS, root
+
+    context = click.Context(root)
+    for name, (_, text) in COMMANDS.items():
+        command = root.get_command(context, name)
+        assert command is not None and command.get_short_help_str(200) == text
+
+
+def test_the_help_imports_no_command(project: Project) -> None:
+    code = "import sys; from producer.cli import execute; execute(['--help']); print(*sys.modules, file=sys.stderr)"
+    ran = subprocess.run([sys.executable, "-c", code], env=project.env, capture_output=True, text=True, check=True)
+    assert "Commands:" in ran.stdout
+    loaded = ran.stderr.split()
+    assert not {"pydantic", "zmq", "apsw", "claude_agent_sdk", "asyncio"} & set(loaded), "nothing heavy"

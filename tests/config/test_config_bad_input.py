@@ -190,8 +190,8 @@ CASES = {
         "7: auth.mode: outo is not allowed: it must be one of auto, isolated, inherit, subscription, api",
     ),
     "sandbox": (
-        MINIMAL + "      sandbox: bwrap\n",
-        "7: budget.agents.code.sandbox: bwrap is not allowed: it must be one of auto, none",
+        MINIMAL + "      sandbox: firejail\n",
+        "7: budget.agents.code.sandbox: firejail is not allowed: it must be one of auto, bwrap, landlock, none",
     ),
     "workspace": (
         MINIMAL + "      workspace: tree\n",

@@ -106,7 +106,7 @@ def test_the_template_and_all_that_it_shows_in_comments_load(project: Path) -> N
     assert {name for name in code if code[name] != all_of_code[name]} == {
         "max_budget_usd", "mcp_servers", "merge_into", "model", "reviewer",
     }  # fmt: skip
-    same = {"schedule", "limits", "gateway", "report", "notifications", "pricing", "retention_days"}
+    same = {"audit", "schedule", "limits", "gateway", "report", "notifications", "pricing", "retention_days"}
     assert {name for name, value in vars(plain).items() if value != getattr(full, name)} <= {
         *same, "roles", "sha256"
     }  # fmt: skip

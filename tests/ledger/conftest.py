@@ -14,7 +14,7 @@ from old_ledger import OldLedger
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the private directories of this test lie; short, for the sockets."""
     directory = tmp_path_factory.mktemp("h")
-    for name in ("STATE_DIRECTORY", "RUNTIME_DIRECTORY"):
+    for name in ("STATE_DIRECTORY", "RUNTIME_DIRECTORY", "CREDENTIALS_DIRECTORY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(directory / "s"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory / "r"))

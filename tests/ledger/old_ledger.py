@@ -175,4 +175,4 @@ def untouched(path: Path) -> Iterator[None]:
 
 def verdict(path: Path) -> Any:
     with Reader(path) as reader:
-        return export.check(reader, [export.read_head(Places.of(path).state / "audit.head")])
+        return export.check(reader, export.read_heads(Places.of(path).state / "audit.head"))

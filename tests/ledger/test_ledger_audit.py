@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from ledger_rig import Desk
 
 from producer.errors import LedgerError
-from producer.ledger.audit import GENESIS, link, verify
+from producer.ledger.audit import GENESIS, link
+from producer.ledger.verify import verify
 from producer.ledger.views import Reader
 
 ROWS = 20
@@ -112,10 +113,10 @@ def tamper(path: Path, change: Callable[[Rows], Rows]) -> None:
 @pytest.mark.parametrize("change", SEEN_BY_THE_CHAIN + SEEN_BY_THE_HEAD, ids=lambda change: change.__name__)
 def test_tampering_is_noticed(logged: Desk, change: Callable[[Rows], Rows]) -> None:
     head = logged.audit.kept()
-    assert head is not None and head == logged.audit.head() and verify(logged.db, head).ok
+    assert head is not None and head == logged.audit.head() and verify(logged.db, [head]).ok
     tamper(logged.db.path, change)
     with Reader(logged.db.path) as reader:
-        alone, outside = verify(reader.db), verify(reader.db, head)
+        alone, outside = verify(reader.db), verify(reader.db, [head])
     assert alone.ok is (change in SEEN_BY_THE_HEAD)
     assert not outside.ok and outside.problem and outside.first_bad_seq
     if change in SEEN_BY_THE_CHAIN:
@@ -150,13 +151,13 @@ def test_a_body_of_another_type_is_noticed_and_no_traceback(logged: Desk) -> Non
 def test_a_log_that_grew_since_the_head_was_noted_is_in_order(logged: Desk) -> None:
     head = logged.audit.kept()
     logged.add("more")
-    verdict = verify(logged.db, head)
+    verdict = verify(logged.db, [head])
     assert verdict.ok and verdict.rows == ROWS + 1 and verdict.head == logged.audit.head().chain.hex()
 
 
 def test_a_long_log_is_verified_in_pages(logged: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("producer.ledger.audit._PAGE", 3)
-    assert verify(logged.db, logged.audit.kept()).rows == ROWS
+    monkeypatch.setattr("producer.ledger.verify._PAGE", 3)
+    assert verify(logged.db, [logged.audit.kept()]).rows == ROWS
     tamper(logged.db.path, delete_a_row)
     assert verify(logged.db).first_bad_seq == 9
 
@@ -197,9 +198,9 @@ def test_the_log_refuses_every_change_but_the_next_row(logged: Desk, sql: str) -
         connection.execute(sql)
     with pytest.raises(LedgerError, match="audit:"), logged.transaction():
         logged.db.run(sql)
-    assert verify(logged.db, logged.audit.kept()).ok
+    assert verify(logged.db, [logged.audit.kept()]).ok
     logged.add("goes on")
-    assert verify(logged.db, logged.audit.kept()).ok
+    assert verify(logged.db, [logged.audit.kept()]).ok
 
 
 # ---- the head in memory and the head outside
@@ -225,7 +226,7 @@ def test_the_head_follows_what_is_undone(desk: Desk) -> None:
     last = desk.audit.head()
     assert last == desk.audit.kept()
     assert desk.actions() == ["schema_init", "kept", "last"]
-    assert verify(desk.db, last).ok
+    assert verify(desk.db, [last]).ok
 
 
 @pytest.mark.parametrize("detail", [{"x": math.nan}, {"x": {1}}, {"x": "\ud800"}])
@@ -236,7 +237,7 @@ def test_a_row_that_cannot_be_written_leaves_the_head_where_it_was(desk: Desk, d
             desk.audit.append("bad", "me", **detail)
         assert desk.audit.head() == before
         desk.audit.append("good", "me")
-    assert verify(desk.db, desk.audit.kept()).ok
+    assert verify(desk.db, [desk.audit.kept()]).ok
 
 
 def test_an_insert_that_fails_leaves_the_head_where_it_was(desk: Desk) -> None:
@@ -251,7 +252,7 @@ def test_an_insert_that_fails_leaves_the_head_where_it_was(desk: Desk) -> None:
     with desk.transaction():
         desk.audit.append("good", "me")
     assert desk.actions() == ["schema_init", "good"]
-    assert verify(desk.db, desk.audit.kept()).ok
+    assert verify(desk.db, [desk.audit.kept()]).ok
 
 
 def test_what_is_read_in_a_transaction_holds_its_own_rows(desk: Desk) -> None:
@@ -321,4 +322,4 @@ def test_whatever_is_written_is_read_back(
     assert (read["action"], read["actor"], read["detail"], read.get("task")) == (action, actor, detail, task or None)
     with Reader(desk.db.path) as reader:
         assert reader.audit_tail(1)[0]["detail"] == detail
-    assert verify(desk.db, desk.audit.kept()).ok
+    assert verify(desk.db, [desk.audit.kept()]).ok

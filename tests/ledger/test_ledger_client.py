@@ -27,8 +27,9 @@ from producer.errors import (
 from producer.ids import is_id
 from producer.ledger import AUDIT_GENESIS_PREV_HASH, AuditLogger, Draft, LedgerClient, Reader
 from producer.ledger import submit as submit_module
-from producer.ledger.audit import Head, verify
+from producer.ledger.audit import Head
 from producer.ledger.submit import rebuild
+from producer.ledger.verify import verify
 
 
 @pytest.fixture
@@ -192,7 +193,7 @@ def test_the_head_outside_is_kept_whoever_writes(client: LedgerClient) -> None:
     add(client)
     kept = Head.parse((client.places.state / "audit.head").read_text())
     with Reader(client.path) as reader:
-        verdict = verify(reader.db, kept)
+        verdict = verify(reader.db, [kept])
     assert verdict.ok and kept.chain.hex() == verdict.head == client.latest_audit_hash()
 
 

@@ -13,8 +13,9 @@ from ledger_rig import Clock, Desk, process
 
 from producer.errors import InvalidTask, LedgerBusy, LedgerError, LedgerUnusable
 from producer.ledger import LedgerClient, Reader, Store, create_ledger
-from producer.ledger.audit import Head, verify
+from producer.ledger.audit import Head
 from producer.ledger.database import APPLICATION_ID, SCHEMA_VERSION
+from producer.ledger.verify import verify
 
 OLD = "CREATE TABLE tasks (id TEXT); CREATE TABLE audit_log (id INTEGER); CREATE TABLE budget (id INTEGER);"
 
@@ -193,7 +194,7 @@ def test_what_follows_a_transaction_that_sqlite_gave_up_by_itself_does_not_commi
     assert (desk.meta("before"), desk.meta("after")) == (None, None)
     assert desk.audit.head() == before
     desk.add("goes on")
-    assert verify(desk.db, desk.audit.kept()).ok
+    assert verify(desk.db, [desk.audit.kept()]).ok
 
 
 def test_a_full_disk_undoes_the_part_that_met_it_and_nothing_is_half_written(desk: Desk) -> None:
@@ -206,7 +207,7 @@ def test_a_full_disk_undoes_the_part_that_met_it_and_nothing_is_half_written(des
     assert desk.meta("before") == "1" and "fill" not in desk.actions()
     desk.db.value("PRAGMA max_page_count = 1000000")
     desk.add("goes on")
-    assert verify(desk.db, desk.audit.kept()).ok
+    assert verify(desk.db, [desk.audit.kept()]).ok
 
 
 def test_what_sqlite_raises_arrives_as_our_own_error(desk: Desk) -> None:
@@ -248,7 +249,7 @@ def test_sigkill_loses_no_commit_that_was_reported(tmp_path: Path) -> None:
         store = Desk(tmp_path)
         kept = store.audit.kept()
         assert kept is not None and kept.seq >= newest - 1
-        verdict = verify(store.db, kept)
+        verdict = verify(store.db, [kept])
         assert verdict.ok and verdict.rows >= newest
         assert "audit_head_mismatch" not in store.actions()
         store.close()
@@ -271,7 +272,7 @@ def test_a_lost_log_is_noticed_at_the_next_opening_and_written_down(tmp_path: Pa
     assert row is not None and newest.text() in row[0]
     assert [pending.kind for pending in store.outbox.due(store.db.now)] == ["notice"]
     assert store.db.one("SELECT 1 FROM tasks WHERE id = ?", lost) is None
-    assert verify(store.db).ok and not verify(store.db, newest).ok
+    assert verify(store.db).ok and not verify(store.db, [newest]).ok
     store.close()
     again = Desk(tmp_path)
     assert again.actions().count("audit_head_mismatch") == 1

@@ -76,32 +76,53 @@ class OldProject:
         return done.stderr if code else done.stdout
 
 
-@pytest.fixture
-def empty(bin_of_old: Path, tmp_path: Path) -> OldProject:
-    """What `producer init` of 0.3.5 makes."""
-    root = tmp_path / "game"
-    root.mkdir()
-    names = ("HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR", "PATH")
-    env = {name: os.environ[name] for name in names} | {"LANG": "C.UTF-8", "ANTHROPIC_API_KEY": "sk-ant-none"}
-    project = OldProject(bin_of_old, root, env)
-    project.old("init", "--dir", ".", "--non-interactive", "--no-chat")
-    config = root / "producer.yaml"
+@pytest.fixture(scope="session")
+def made(bin_of_old: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What `producer init` of 0.3.5 makes, and the same with everything in it that 0.3.5 can put there: to be copied."""
+    room = tmp_path_factory.mktemp("made")
+    home = {name: str(room / name) for name in ("HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR")}
+    env = {**home, "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "ANTHROPIC_API_KEY": "sk-ant-none"}
+    empty, full = room / "empty" / "game", room / "full" / "game"
+    empty.mkdir(parents=True)
+    OldProject(bin_of_old, empty, env).old("init", "--dir", ".", "--non-interactive", "--no-chat")
+    config = empty / "producer.yaml"
     lines = config.read_text().splitlines()
     quiet = [f'{line.split(":")[0]}: ""' if "ntfy_topic:" in line else line for line in lines]
     config.write_text("\n".join(quiet) + "\n")
-    return project
+    shutil.copytree(empty, full)
+    project = OldProject(bin_of_old, full, env)
+    project.script("fill", "producer.yaml")
+    project.old("task", "add", "--agent", "code", "--title", "from the command line", "--description", "d",
+                "--payload", '{"a": 1}', "--priority", "0")  # fmt: skip
+    project.old("kill", "just so")
+    project.old("resume")
+    project.old("report")
+    found = [path for path in room.rglob("*") if path.is_file() and str(room).encode() in path.read_bytes()]
+    said = {path.suffix for path in found}  # prompts, and an audit row that says where tasks were read from
+    assert said <= {".md", ".db"}, f"a copy is not what it was: {found}"
+    return {"empty": empty, "full": full}
+
+
+def copied(made: dict[str, Path], which: str, bin_of_old: Path, tmp_path: Path) -> OldProject:
+    root = tmp_path / "game"
+    shutil.copytree(made[which], root)
+    for path in root.rglob("*.md"):  # the prompts name the place; nothing else does
+        path.write_text(path.read_text().replace(str(made["empty"]), str(root)))
+    names = ("HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR", "PATH")
+    env = {name: os.environ[name] for name in names} | {"LANG": "C.UTF-8", "ANTHROPIC_API_KEY": "sk-ant-none"}
+    return OldProject(bin_of_old, root, env)
 
 
 @pytest.fixture
-def project(empty: OldProject) -> OldProject:
-    """The same, with everything in it that 0.3.5 can put there."""
-    empty.script("fill", "producer.yaml")
-    empty.old("task", "add", "--agent", "code", "--title", "from the command line", "--description", "d",
-              "--payload", '{"a": 1}', "--priority", "0")  # fmt: skip
-    empty.old("kill", "just so")
-    empty.old("resume")
-    empty.old("report")
-    return empty
+def empty(made: dict[str, Path], bin_of_old: Path, tmp_path: Path) -> OldProject:
+    """A project as 0.3.5 begins it."""
+    return copied(made, "empty", bin_of_old, tmp_path)
+
+
+@pytest.fixture
+def project(made: dict[str, Path], bin_of_old: Path, tmp_path: Path) -> OldProject:
+    """One with everything in it."""
+    return copied(made, "full", bin_of_old, tmp_path)
 
 
 def columns(path: Path, table: str) -> list[str]:

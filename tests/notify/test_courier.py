@@ -106,3 +106,13 @@ def test_without_a_topic_nothing_is_pushed(project: Project) -> None:
                                    " WHERE action = 'notify_human'") == "file"  # fmt: skip
     finally:
         desk.close()
+
+
+def test_an_entry_that_nobody_knows_is_not_taken_for_told(desk: Desk) -> None:
+    """It used to count as delivered: one of a newer version was lost by going back."""
+    with desk.store.transaction():
+        desk.store.outbox.put("carrier_pigeon", {"to": "you"})
+    until(lambda: desk.turn() == 1 and desk.store.db.value("SELECT tries FROM outbox") == 1)
+    assert "carrier_pigeon" in desk.store.db.value("SELECT error FROM outbox")
+    desk.turn("others are told")
+    until(lambda: desk.turn() == 1 and len(desk.lines()) == 1)

@@ -169,3 +169,14 @@ def test_once_does_not_wait_for_the_end_of_the_quiet_hours(project: Project, ntf
     assert task in attention(project)
     assert ntfy.requests == []
     assert waiting(project) == [("push", 0, None)], "held, which is no failure"
+
+
+def test_the_audit_logs_head_is_pushed_and_proves_the_log(project: Project, ntfy: Ntfy, supervise: Supervise) -> None:
+    configure(project, ntfy)
+    supervisor = supervise().ready()
+    assert project.producerctl("kill", "stop").returncode == 0
+    heads = supervisor.until(lambda: [m for m in ntfy.messages if "audit log" in m["title"]], what="the head")
+    phone = project.root / "phone.txt"
+    phone.write_text(heads[0]["message"])
+    told = project.producerctl("audit", "verify", "--head", str(phone))
+    assert told.returncode == 0 and "by the head from elsewhere" in told.stdout

@@ -202,6 +202,14 @@ def test_quiet_hours_hold_everything_but_the_highest_priority(project: Project, 
     assert desk.whats(desk.entry("escalation")) == ["done"]
 
 
+def test_heads_of_the_audit_log_leave_in_the_quiet_hours_without_a_sound(project: Project, ntfy: Ntfy) -> None:
+    desk = Desk(project, ntfy, quiet_hours="22:00-07:00")
+    desk.now = NIGHT
+    assert desk.whats(desk.entry("audit_head", "audit log: 9 rows", "ai-producer/x 9 abc def")) == ["done"]
+    (message,) = ntfy.messages
+    assert message["priority"] == 1 and message["message"] == "ai-producer/x 9 abc def"
+
+
 def test_a_configured_priority_of_max_breaks_the_quiet(project: Project, ntfy: Ntfy) -> None:
     desk = Desk(project, ntfy, quiet_hours="22:00-07:00", priority="max")
     desk.now = NIGHT

@@ -22,28 +22,35 @@ HANG = "[ -e hung ] || { touch hung; sleep 300; }"
 RETRY = {"base_seconds": 0.05, "cap_seconds": 0.1}
 
 
-def play() -> dict[str, object]:
+def play(turns: int = TURNS, stops_at: int = STOPS_AT) -> dict[str, object]:
     """Ten answers; the tool of the eighth hangs, the first time."""
     return {
         "code": {
-            "*": [*(shell(HANG if turn == STOPS_AT else "true") for turn in range(1, TURNS)), {"text": "All ten done."}]
+            "*": [
+                *(shell(HANG if turn == stops_at else "true") for turn in range(1, turns)),
+                {"text": "All of it done."},
+            ]
         }
     }
+
+
+def hangs(project: Project, supervise, turns: int, stops_at: int) -> tuple[Supervisor, str]:
+    project.configure({"code": with_shell(retry=RETRY)}, gateway={"record": True})
+    supervisor = rehearse(supervise, project, play(turns, stops_at))
+    task = project.file_task("some turns")
+    supervisor.until((project.root / "hung").exists, LONG, "the last turn before the end")
+    began = time.monotonic()
+    # The CLI writes its transcript a moment behind; what it has not written when it is killed is paid again.
+    supervisor.until(lambda: answers_on_disk(project, task) == stops_at, LONG, "the last answer in the transcript")
+    print(f"the transcript was complete {time.monotonic() - began:.2f} s after the tool had begun")
+    assert len(requests(project, task)) == stops_at
+    return supervisor, task
 
 
 @pytest.fixture
 def hung(project: Project, supervise) -> tuple[Supervisor, str]:
     """A supervisor whose one task hangs in its eighth turn, with eight answers paid."""
-    project.configure({"code": with_shell(retry=RETRY)}, gateway={"record": True})
-    supervisor = rehearse(supervise, project, play())
-    task = project.file_task("ten turns")
-    supervisor.until((project.root / "hung").exists, LONG, "the eighth turn")
-    began = time.monotonic()
-    # The CLI writes its transcript a moment behind; what it has not written when it is killed is paid again.
-    supervisor.until(lambda: answers_on_disk(project, task) == STOPS_AT, LONG, "the eighth answer in the transcript")
-    print(f"the transcript was complete {time.monotonic() - began:.2f} s after the tool had begun")
-    assert len(requests(project, task)) == STOPS_AT
-    return supervisor, task
+    return hangs(project, supervise, TURNS, STOPS_AT)
 
 
 def answers_on_disk(project: Project, task: str) -> int:
@@ -80,7 +87,7 @@ def finishes(project: Project, supervisor: Supervisor, task: str) -> None:
     shown = supervisor.until_status(task, "done", seconds=LONG)
     assert len(requests(project, task)) == TURNS, "an answer that was paid was paid again"
     assert [attempt["resumed"] for attempt in shown["attempts"]] == [0, 1]
-    assert project.rows("SELECT result FROM tasks WHERE id = ?", task) == [("All ten done.",)]
+    assert project.rows("SELECT result FROM tasks WHERE id = ?", task) == [("All of it done.",)]
     equal_bills(project)
     assert supervisor.stop() == 0
 
@@ -116,9 +123,9 @@ def test_everything_is_killed_as_by_a_reboot(project: Project, supervise, hung: 
 
 @pytest.mark.parametrize("harm", ["missing", "damaged"])
 def test_a_transcript_of_no_use_means_a_fresh_session_and_a_word_about_it(
-    project: Project, hung: tuple[Supervisor, str], harm: str
+    project: Project, supervise, harm: str
 ) -> None:
-    supervisor, task = hung
+    supervisor, task = hangs(project, supervise, turns=3, stops_at=2)
     (transcript,) = Path(project.places.tasks / task / "claude").glob("projects/*/*.jsonl")
     if harm == "missing":
         transcript.unlink()
@@ -129,6 +136,6 @@ def test_a_transcript_of_no_use_means_a_fresh_session_and_a_word_about_it(
     assert [attempt["resumed"] for attempt in shown["attempts"]] == [0, 0]
     (note,) = project.actions("session_note")
     assert f"is {harm}: started afresh" in note["detail"]["note"]
-    assert len(requests(project, task)) == STOPS_AT + TURNS
+    assert len(requests(project, task)) == 2 + 3
     equal_bills(project)
     assert supervisor.stop() == 0

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -281,8 +282,22 @@ def test_the_dashboard_outlives_supervisors(filled: Project, supervise: Callable
             until(lambda: client.get("/api/state").json()["producer"]["running"] is False)
             second = supervise().ready()
             until(lambda: client.get("/api/state").json()["producer"]["pid"] == second.pid)
-            filled.file_task("heard", task_id="heard")
-            told(lines, "task_inserted")
+            # The page may not listen to the new supervisor yet: something happens until it does.
+            heard = threading.Event()
+            filing = threading.Thread(target=lambda: keep_filing(filled, heard))
+            filing.start()
+            try:
+                told(lines, "task_inserted")
+            finally:
+                heard.set()
+                filing.join(30)
+
+
+def keep_filing(project: Project, enough: threading.Event) -> None:
+    for number in range(60):
+        project.file_task(f"heard {number}")
+        if enough.wait(0.5):
+            return
 
 
 def told(lines: Iterator[str], *kinds: str) -> None:

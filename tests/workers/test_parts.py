@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from producer.wire.codec import decode, encode
+from producer.wire.codec import body_of, decode, encode
 from producer.wire.messages import JsonObject, Progress, Reply, Started
 from producer.workers import options, tools, transcript
 from producer.workers.invokers import InvocationResult
@@ -74,7 +74,7 @@ def test_the_launcher_holds_names_and_never_values(tmp_path: Path) -> None:
     path = write_launcher(
         tmp_path / "x" / "run", "/opt/a b/claude", ["B", "A", "BASH_FUNC_x%%", "1X"], Containment.PLAIN
     )
-    assert path.read_text() == "#!/bin/sh\nunset A\nunset B\nexec '/opt/a b/claude' \"$@\"\n"
+    assert path.read_text() == "#!/bin/sh\nunset A\nunset B\nexec env -u 1X -u BASH_FUNC_x%% '/opt/a b/claude' \"$@\"\n"
     assert path.stat().st_mode & 0o777 == 0o700
 
 
@@ -131,7 +131,7 @@ def test_what_an_agent_says_always_fits_the_wire(around: Surroundings) -> None:
     listener.note("n" * 50_000)
     for message in around.said:
         assert isinstance(message, Progress | Started) and decode(encode(message)) == message
-        assert len(message.model_dump_json()) < 40_000
+        assert len(body_of(message)) < 40_000
     assert listener.retry_after == 1.5 and listener.productive
     assert bounded({"command": "ls", "n": [1, {"a": None}]}) == {"command": "ls", "n": [1, {"a": None}]}
 
@@ -148,6 +148,22 @@ def test_transcripts_are_judged_by_what_can_be_read(tmp_path: Path) -> None:
     assert transcript.inspect(tmp_path, "early") == transcript.Transcript(True, True, False, 0)
     assert transcript.inspect(tmp_path, "bad") == transcript.inspect(tmp_path, "folder") == transcript.Transcript(True)
     assert transcript.inspect(tmp_path, "none") == transcript.Transcript()
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2, 3])
+def test_a_transcript_that_lost_a_line_on_a_full_disk_was_resumed_without_its_task(tmp_path: Path, lost: int) -> None:
+    kinds = ("user", "system", "assistant", "user")
+    lines = [
+        json.dumps({"type": kind, "uuid": f"u{n}", "parentUuid": f"u{n - 1}" if n else None})
+        for n, kind in enumerate(kinds)
+    ]
+    folder = tmp_path / "projects" / "-p"
+    folder.mkdir(parents=True)
+    (folder / "s.jsonl").write_text("\n".join(lines) + "\n")
+    assert transcript.inspect(tmp_path, "s").usable
+    lines[lost] = ""
+    (folder / "s.jsonl").write_text("\n".join(lines) + "\n")
+    assert transcript.inspect(tmp_path, "s").usable == (lost == 3), "only the newest line may be missing"
 
 
 def test_invocation_results_have_both_names_of_the_cost() -> None:

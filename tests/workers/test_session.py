@@ -234,7 +234,7 @@ def test_cancel_stops_what_runs_and_gives_back_what_waits(crew: Crew, make_task:
         running.attempt: ("cancelled", "enough"),
         kept.attempt: ("succeeded", None),
     }
-    assert len(boss.of(Started)) == 2
+    boss.await_one(Started, 2)
 
 
 def test_the_supervisors_death_is_survived(crew: Crew, make_task: MakeTask) -> None:

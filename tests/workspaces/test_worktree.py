@@ -15,7 +15,7 @@ from driving import until
 from workspace_rig import AUTHOR, git, merges, place
 
 from producer import git as our_git
-from producer import worktree
+from producer import helper, worktree
 from producer.errors import NoWorkspace, WorkspaceError
 from producer.worktree import Conflict, Merged
 
@@ -208,18 +208,18 @@ def test_a_sweep_knows_git_that_is_under_way_and_none_starts_meanwhile(
     monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
     one = threading.Thread(target=lambda: our_git.Git(repo).run("status"))
     one.start()
-    until(lambda: our_git._running, what="git under way")
+    until(lambda: helper._running, what="git under way")
     with our_git.still() as running:
         [pid] = running
         assert psutil.Process(pid).ppid() == os.getpid()
         two = threading.Thread(target=lambda: our_git.Git(repo).run("status"))
         two.start()
         go.touch()
-        until(lambda: not our_git._running, what="the first one gone")
+        until(lambda: not helper._running, what="the first one gone")
         assert two.is_alive(), "the second one waits for the end of the sweep"
     one.join(20)
     two.join(20)
-    assert not two.is_alive() and not our_git._running
+    assert not two.is_alive() and not helper._running
 
 
 def test_four_at_once_make_their_worktrees_and_are_merged_one_after_the_other(repo: Path, state: Path) -> None:

@@ -1,0 +1,118 @@
+"""How another queue is measured; runs in that queue's own environment, with the standard library alone.
+
+python NAME.py measure SCRATCH TASKS WORKERS ROUNDS   prints one line of JSON
+python NAME.py fill SCRATCH TASKS                     files tasks one by one; prints when it began
+
+A module gives ``settings``, ``prepare`` (once), ``fill``, ``done`` (how many are verified as completed in the queue's
+own records) and ``workers`` (the commands of its worker processes). A rate is from the first completion that is seen
+to the last, so that nobody's start-up counts; with feeding, from the first insertion to the last completion.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+DEADLINE = 60.0
+
+
+@contextmanager
+def processes(commands, cwd):
+    """Started, and ended by pid."""
+    with ExitStack() as stack:
+        for command in commands:
+            log = stack.enter_context((cwd / "worker.log").open("ab"))
+            child = subprocess.Popen(command, cwd=cwd, stdout=log, stderr=log, env=environment(cwd))
+            stack.callback(end, child)
+        yield
+
+
+def end(child, seconds=10):
+    """TERM, and KILL for what does not go."""
+    child.terminate()
+    try:
+        child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait(seconds)
+
+
+def environment(cwd):
+    """The worker's: it finds the module and its scratch directory."""
+    here = str(Path(__file__).parent)
+    return {**os.environ, "BENCH_SCRATCH": str(cwd), "PYTHONPATH": here}
+
+
+def await_count(module, scratch, wanted):
+    """Wait until so many are done; (when the first was seen, how many these were, when the last was)."""
+    before, deadline = module.done(scratch), time.monotonic() + DEADLINE
+    seen = None
+    while True:
+        count = module.done(scratch)
+        now = time.time()
+        if seen is None and count > before:
+            seen = (now, count)
+        if count >= wanted:
+            assert count == wanted, f"{count} completed, {wanted} were filed"
+            return *seen, now
+        if time.monotonic() > deadline:
+            raise SystemExit(f"only {count} of {wanted} in {DEADLINE:g} s: " + tail(scratch))
+        time.sleep(0.01)
+
+
+def tail(scratch):
+    """The end of what the workers wrote."""
+    path = scratch / "worker.log"
+    return path.read_text(errors="replace")[-500:] if path.exists() else ""
+
+
+def drain(module, scratch, tasks, workers):
+    """Tasks a second out of a queue that was filled before."""
+    total = module.done(scratch) + tasks
+    module.fill(scratch, tasks)
+    with processes(module.workers(scratch, workers), scratch):
+        first, count, last = await_count(module, scratch, total)
+    # where most were done before the first look there is nothing to measure
+    return (total - count) / (last - first) if total - count > tasks / 2 else None
+
+
+def feed(module, scratch, tasks, workers):
+    """Tasks a second while a process files them one by one, workers ready."""
+    with processes(module.workers(scratch, workers), scratch):
+        total = module.done(scratch)
+        module.fill(scratch, 1)
+        await_count(module, scratch, total + 1)
+        filing = subprocess.Popen(
+            [sys.executable, sys.argv[0], "fill", str(scratch), str(tasks)], cwd=scratch, stdout=subprocess.PIPE,
+            env=environment(scratch),
+        )  # fmt: skip
+        try:
+            began = float(filing.stdout.readline())
+            _, _, last = await_count(module, scratch, total + 1 + tasks)
+            filing.wait(10)
+        finally:
+            end(filing)
+    return tasks / (last - began)
+
+
+def main(module):
+    """What a module of this directory does when it is run."""
+    verb, scratch, tasks = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit("out of time"))  # so that servers and workers end too
+    if verb == "fill":
+        print(time.time(), flush=True)
+        module.fill(scratch, tasks)
+        return
+    workers, rounds = int(sys.argv[4]), int(sys.argv[5])
+    with module.prepare(scratch):
+        drained = [drain(module, scratch, tasks, workers) for _ in range(rounds)]
+        fed = [feed(module, scratch, tasks, workers) for _ in range(rounds)]
+    drained = [rate for rate in drained if rate]
+    assert drained, "too quick for so few tasks"
+    print(json.dumps({"drain": drained, "feed": fed, "settings": module.settings()}))

@@ -1,0 +1,143 @@
+"""The supervisor's end of the nursery: worker processes by fork, so that a fleet is not a fleet of imports.
+
+1. It is started with the first worker that is wanted, and leaves when none was wanted for a while: it costs nothing
+   while the fleet is whole. Until it is ready no worker is started. One that dies, or does not answer, is done
+   without: workers are then started one by one, as fresh processes.
+2. A forked worker is no child of ours. Its pidfd says when it has gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from producer.supervisor.kernel import Child, Kernel, spawn
+
+IMPORT_SECONDS = 60.0
+ANSWER_SECONDS = 5.0
+LEAVE_SECONDS = 1.0
+REST_SECONDS = 5.0
+LOG = "nursery.log"
+
+
+@dataclass
+class Forked:
+    """A worker that the nursery forked; see Child."""
+
+    pid: int
+    pidfd: int | None
+
+    def poll(self) -> int | None:
+        """None while it runs; how it ended is not known."""
+        if self.pidfd is None:
+            return -1
+        if not select.select([self.pidfd], [], [], 0)[0]:
+            return None
+        os.close(self.pidfd)
+        self.pidfd = None
+        return -1
+
+
+class Nursery:
+    """Launches workers; see Launch. ``ready`` has to be asked before."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._began = self._wanted = 0.0
+        self._serving = False
+        self._useless = kernel.options.launch is not spawn or not hasattr(os, "pidfd_open")
+
+    @property
+    def pid(self) -> int | None:
+        """Its process, which no sweep may end."""
+        return self._process.pid if self._process else None
+
+    def ready(self, env: Mapping[str, str]) -> bool:
+        """Whether a worker can be launched now; the first question starts the nursery."""
+        self._wanted = self._kernel.monotonic()
+        if self._useless or self._serving:
+            return True
+        if self._process is None:
+            self._start(env)
+        elif self._process.poll() is not None or self._kernel.monotonic() - self._began > IMPORT_SECONDS:
+            self._give_up()
+        elif self._heard() == b"ready\n":
+            self._serving = True
+            self._unwatch()
+        return self._useless or self._serving
+
+    def launch(self, command: list[str], env: Mapping[str, str], log: Path) -> Child:
+        """Start a worker: by fork, else as a fresh process. ``command`` is python -P -m MODULE ..."""
+        if self._serving and self._control is not None:
+            try:
+                self._control.sendall(json.dumps({"arguments": command[4:], "log": str(log)}).encode() + b"\n")
+                return _forked(int(self._control.recv(32)))
+            except (OSError, ValueError):
+                self._give_up()
+        return self._kernel.options.launch(command, env, log)
+
+    def rest(self) -> None:
+        """Let it go where nobody wanted a worker for a while."""
+        if self._serving and self._kernel.monotonic() - self._wanted > REST_SECONDS:
+            self.close()
+
+    def close(self) -> None:
+        """Have it leave; the workers stay."""
+        self._unwatch()
+        process, control = self._process, self._control
+        self._process = self._control = None
+        self._serving = False
+        if control is not None:
+            control.close()
+            (self._kernel.places.workers / LOG).unlink(missing_ok=True)
+        if process is not None:
+            try:
+                process.wait(LEAVE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _start(self, env: Mapping[str, str]) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs, (self._kernel.places.workers / LOG).open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "producer.workers.nursery", self._kernel.options.invoker],
+                env=dict(env), cwd=self._kernel.places.workers, stdin=theirs.fileno(), stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+        ours.settimeout(ANSWER_SECONDS)
+        self._control, self._began = ours, self._kernel.monotonic()
+        self._kernel.server.watch(ours.fileno())
+
+    def _heard(self) -> bytes:
+        assert self._control is not None
+        with suppress(BlockingIOError, OSError):
+            return self._control.recv(32, socket.MSG_DONTWAIT)
+        return b""
+
+    def _give_up(self) -> None:
+        self._useless = True
+        self._kernel.audit("nursery_failed")
+        self.close()
+
+    def _unwatch(self) -> None:
+        if self._control is not None:
+            with suppress(KeyError):
+                self._kernel.server.unwatch(self._control.fileno())
+
+
+def _forked(pid: int) -> Forked:
+    try:
+        return Forked(pid, os.pidfd_open(pid))
+    except ProcessLookupError:
+        return Forked(pid, None)

@@ -1,0 +1,44 @@
+"""A task's message as the sandbox wants it: the one place where a claude process gets its sandbox."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from producer.sandbox import Ground, Way, Wishes, enclose
+from producer.wire.messages import TaskMsg
+from producer.workers import options
+from producer.workers.isolation import Containment
+
+
+def enclosed(task: TaskMsg, executable: str, path: str, kind: Containment) -> tuple[Containment, list[str]]:
+    """How a task's process is held, and the words that put it into its sandbox. Raises SandboxMissing.
+
+    ``kind`` is what holds it where the sandbox is no PID namespace of its own; ``path``: the process's PATH.
+    """
+    port = urlsplit(task.base_url or "").port
+    way, words = enclose(Wishes.of(task.sandbox), ground(task, executable, path), port, outlet_of(task))
+    return (Containment.PLAIN if way is Way.BWRAP else kind), words
+
+
+def ground(task: TaskMsg, executable: str, path: str) -> Ground:
+    """Where the task's process stands."""
+    own = Path(task.config_dir).parent
+    inherit = task.auth == "inherit"
+    config = options.config_dir(task, os.environ)
+    mine = (config, Path.home() / ".claude.json") if inherit else (config, Path(task.home), options.scratch(task))
+    return Ground(
+        cwd=Path(task.cwd),
+        worktree=Path(task.workspace["path"]) if task.workspace else None,
+        task=own,
+        own=mine,
+        needs=(Path(executable), own / "system_prompt.md"),
+        path=path,
+        home=Path.home() if inherit else None,
+    )
+
+
+def outlet_of(task: TaskMsg) -> Path | None:
+    """The directory of the socket that leads to the gateway; None where the role has the machine's network."""
+    return Path(task.config_dir).parent / "outlet" if Wishes.of(task.sandbox).network != "full" else None

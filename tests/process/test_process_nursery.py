@@ -1,0 +1,96 @@
+"""Workers by fork: what they share is code, and nothing else; without the nursery they start as fresh processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+from driving import Project, Supervisor, carriers, until
+
+NEVER = "import producer.supervisor.nursery as n; n.REST_SECONDS = 1e9"
+SOON = "import producer.supervisor.nursery as n; n.REST_SECONDS = 0.5"
+BROKEN = "import producer.supervisor.nursery as n; n.IMPORT_SECONDS = -1.0"
+
+
+def nursery(supervisor: Supervisor) -> int | None:
+    """The pid of the supervisor's nursery: what carries the project's mark and is no worker."""
+    others = set(carriers(supervisor.project.places.key)) - {worker["pid"] for worker in supervisor.workers()}
+    return others.pop() if len(others) == 1 else None
+
+
+def test_forked_workers_are_processes_of_their_own(project: Project, supervise) -> None:
+    project.configure({"code": {"workers": 2}, "qa": None})
+    supervisor = supervise(prelude=NEVER).ready(3)
+    pids = [worker["pid"] for role in ("code", "qa") for worker in supervisor.workers(role)]
+    parent = {psutil.Process(pid).ppid() for pid in pids}
+    assert len(parent) == 1 and parent != {supervisor.pid}, "all come from one place"
+    assert all(os.getsid(pid) == os.getpgid(pid) == pid for pid in pids)
+    assert all(Path(f"/proc/{pid}/cwd").resolve() == project.places.workers for pid in pids)
+    logs = {Path(f"/proc/{pid}/fd/2").resolve() for pid in pids}
+    assert len(logs) == 3 and all(log.parent == project.places.workers for log in logs)
+    sockets = [
+        {link for fd in Path(f"/proc/{pid}/fd").iterdir() if "socket:" in (link := os.readlink(fd))} for pid in pids
+    ]
+    assert not sockets[0] & sockets[1] and not sockets[0] & sockets[2], "they share no socket"
+    os.kill(pids[0], signal.SIGKILL)
+    supervisor.until(
+        lambda: (found := supervisor.workers()) and pids[0] not in {w["pid"] for w in found}, what="its end"
+    )
+    supervisor.ready(3)
+    assert {worker["pid"] for worker in supervisor.workers("qa")} == {pids[2]}, "the others go on"
+    project.file_task()
+    supervisor.until_count("done", 1)
+    assert supervisor.stop() == 0
+
+
+def test_the_nursery_leaves_when_the_fleet_is_whole_and_comes_back_when_it_is_not(project: Project, supervise) -> None:
+    project.configure({"code": {"workers": 2}})
+    supervisor = supervise(prelude=SOON).ready(2)
+    pids = {worker["pid"] for worker in supervisor.workers()}
+    supervisor.until(lambda: set(carriers(project.places.key)) == pids, what="the fleet, and nobody else")
+    gone = min(pids)
+    os.kill(gone, signal.SIGKILL)
+    supervisor.until(
+        lambda: gone not in {w["pid"] for w in supervisor.workers()} and len(supervisor.workers("code", "idle")) == 2
+    )
+    fresh = {worker["pid"] for worker in supervisor.workers()}
+    supervisor.until(lambda: set(carriers(project.places.key)) == fresh, what="the fleet, and nobody else")
+    assert not psutil.pid_exists(gone), "somebody has read its exit status"
+    assert supervisor.stop() == 0
+
+
+def test_workers_outlive_the_nursery_and_its_supervisor(project: Project, supervise) -> None:
+    project.configure({"code": {"workers": 2}})
+    supervisor = supervise(prelude=NEVER).ready(2)
+    task = project.file_task(payload={"sleep_seconds": 3})
+    supervisor.until_count("in_progress", 1)
+    pids = {worker["pid"] for worker in supervisor.workers()}
+    supervisor.kill()
+    until(lambda: set(carriers(project.places.key)) == pids, what="the end of the nursery alone")
+    supervisor = supervise().ready(2)
+    assert {worker["pid"] for worker in supervisor.workers()} == pids
+    supervisor.until_status(task, "done")
+    assert len(project.task(task)["attempts"]) == 1
+    assert supervisor.stop() == 0
+
+
+def test_a_nursery_that_was_killed_is_done_without(project: Project, supervise) -> None:
+    supervisor = supervise(prelude=NEVER).ready(1)
+    pid = supervisor.until(lambda: nursery(supervisor), what="a nursery")
+    os.kill(pid, signal.SIGKILL)
+    supervisor.ask("scale", desired={"code": 2})
+    supervisor.ready(2)
+    assert len(project.actions("nursery_failed")) == 1
+    project.file_task()
+    supervisor.until_count("done", 1)
+    assert supervisor.stop() == 0
+
+
+def test_a_nursery_that_does_not_get_ready_is_done_without(project: Project, supervise) -> None:
+    supervisor = supervise(prelude=BROKEN).ready(1)
+    (worker,) = supervisor.workers()
+    assert psutil.Process(worker["pid"]).ppid() == supervisor.pid
+    assert len(project.actions("nursery_failed")) == 1
+    assert supervisor.stop() == 0
