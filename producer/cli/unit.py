@@ -17,7 +17,7 @@ from producer.errors import UsageError
 
 BASE = "ai-producer"
 SYSTEM_UNITS = Path("/etc/systemd/system")
-CREDENTIALS = ("anthropic-api-key", "anthropic-auth-token", "claude-code-oauth-token", "audit-key", "ntfy-token")
+CREDENTIALS = ("anthropic-api-key", "anthropic-auth-token", "claude-code-oauth-token", "audit.key", "ntfy-token")
 _PLAIN = re.compile(r"/[A-Za-z0-9_./@+,=-]*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")

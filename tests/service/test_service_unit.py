@@ -21,7 +21,7 @@ CONFIG = "project_name: p\nbudget:\n  project_ceiling_usd: 1\n  agents:\n    cod
 
 def unit(user: str | None = "daemon", **more: Path) -> Unit:
     project = more.get("project", Path("/srv/game"))
-    return Unit(project / "producer.yaml", project, Path("/bin/true"), user, {"audit-key": Path("/etc/key")})
+    return Unit(project / "producer.yaml", project, Path("/bin/true"), user, {"audit.key": Path("/etc/key")})
 
 
 @pytest.fixture
@@ -76,8 +76,8 @@ def test_a_name_that_cannot_be_a_unit_is_refused(name: str) -> None:
         ["--user", "--run-as", "daemon"],
         ["--run-as", "no-such-user"],
         ["--user", "--credential", "something=/etc/passwd"],
-        ["--user", "--credential", "audit-key=/does/not/exist"],
-        ["--user", "--credential", "audit-key=producer.yaml"],
+        ["--user", "--credential", "audit.key=/does/not/exist"],
+        ["--user", "--credential", "audit.key=producer.yaml"],
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(here: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
