@@ -16,7 +16,7 @@ import click
 
 from producer.cli import screen
 from producer.cli.app import App, json_option, pass_app
-from producer.cli.unit import SYSTEM_UNITS, Unit, parse_credentials, unit_name
+from producer.cli.unit import SYSTEM_UNITS, Unit, installation, parse_credentials, unit_name
 from producer.config import find_config
 from producer.errors import ProducerError, UsageError
 
@@ -120,7 +120,8 @@ def _unit(app: App, of_user: bool, run_as: str | None, credential: tuple[str, ..
     root = app.config.project_root.resolve()
     config = find_config(app.config_file).resolve()
     user = None if of_user else _account(run_as, root)
-    return Unit(config, root, _program(), user, parse_credentials(credential))
+    program = _program()
+    return Unit(config, root, program, user, parse_credentials(credential), installation(program))
 
 
 def _account(run_as: str | None, root: Path) -> str:

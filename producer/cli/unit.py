@@ -34,7 +34,7 @@ class Unit:
     program: Path
     user: str | None
     credentials: Mapping[str, Path]
-    options: tuple[str, ...] = ()
+    installation: tuple[Path, ...] = ()  # the directories of the program
 
     def text(self) -> str:
         """The unit. Raises UsageError for a path or user that cannot stand in one."""
@@ -46,22 +46,29 @@ class Unit:
             for path in (self.project, self.program):
                 if _below(path, _PRIVATE):
                     raise UsageError(f"{path}: a system service has a /tmp of its own and would not find it: move it")
+        shown = [_plain(path) for path in self.installation if _below(path, _HOMES)]
         template = resources.files("producer") / "templates" / "service" / ("user" if self.user is None else "system")
         return Path(f"{template}.service").read_text(encoding="utf-8").format(
             project=self.project,
             config=self.config,
             program=self.program,
             user=self.user,
-            options="".join(f" {word}" for word in self.options),
             credentials="".join(f"LoadCredential={name}:{path}\n" for name, path in self.credentials.items()),
-            programs="".join(f"BindReadOnlyPaths={path}\n" for path in self._programs()),
+            homes="tmpfs" if any(_below(path, _HOMES) for path in (self.project, self.config, *shown)) else "yes",
+            programs="".join(f"BindReadOnlyPaths={path}\n" for path in shown),
         )  # fmt: skip
 
-    def _programs(self) -> list[Path]:
-        """The directories of the program that lie under a home: its environment, its interpreter, its source."""
-        source = Path(str(resources.files("producer"))).resolve().parent
-        prefixes = {Path(sys.prefix), Path(sys.base_prefix), source, self.program.parent.parent}
-        return [_plain(path) for path in sorted(prefixes) if _below(path, _HOMES)]
+
+def installation(program: Path) -> tuple[Path, ...]:
+    """Where this program lies: its environment, its interpreter, its source."""
+    source = Path(str(resources.files("producer"))).resolve().parent
+    return tuple(sorted({Path(sys.prefix), Path(sys.base_prefix), source, program.parent.parent}))
+
+
+def example() -> Unit:
+    """The unit of the repository's systemd/ai-producer.service."""
+    project, place = Path("/srv/projects/example"), Path("/opt/ai-producer")
+    return Unit(project / "producer.yaml", project, place / "bin/producerctl", "aiproducer", {}, (place,))
 
 
 def unit_name(name: str | None) -> str:
@@ -95,3 +102,7 @@ def _plain(path: Path) -> Path:
 
 def _below(path: Path, roots: tuple[str, ...]) -> bool:
     return any(path.is_relative_to(root) for root in roots)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(example().text())

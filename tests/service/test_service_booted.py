@@ -21,18 +21,6 @@ CONFIG = {
     "project_name": "game",
     "default_model": "claude-sonnet-5-5",
     "shutdown_grace_seconds": 4,
-    "budget": {
-        "project_ceiling_usd": 100,
-        "agents": {
-            "code": {
-                "daily_cap_usd": 5,
-                "dispatch_reservation_usd": 0.01,
-                "workers": 2,
-                "allowed_tools": ["Read"],
-                "sandbox": "bwrap",
-            }
-        },
-    },
 }
 
 
@@ -40,7 +28,7 @@ class Service:
     """The service in a booted systemd."""
 
     def __init__(self, booted: Booted) -> None:
-        self.booted = booted
+        self.booted, self.filed = booted, list[str]()
         venv = f"{PROGRAM}/{Path(sys.prefix).resolve().relative_to(SOURCE)}"
         self.program = f"{venv}/bin/producerctl"
         for prefix in Path(sys.base_prefix).resolve().parents:
@@ -52,15 +40,21 @@ class Service:
         self.configure(5)
         booted.run("chown", "-R", USER, PROJECT)
 
-    def configure(self, cap: float) -> None:
-        """producer.yaml, with a daily cap."""
-        CONFIG["budget"]["agents"]["code"]["daily_cap_usd"] = cap  # type: ignore[index]
-        self.booted.write(f"{PROJECT}/producer.yaml", yaml.safe_dump(CONFIG))
+    def configure(self, cap: float, **role: Any) -> None:
+        """producer.yaml, with a daily cap and what else the role has."""
+        code = {"daily_cap_usd": cap, "dispatch_reservation_usd": 0.01, "workers": 2, "allowed_tools": ["Read"], **role}
+        budget = {"project_ceiling_usd": 100, "agents": {"code": code}}
+        self.booted.write(f"{PROJECT}/producer.yaml", yaml.safe_dump({**CONFIG, "budget": budget}))
+
+    def there(self, name: str) -> bool:
+        """Whether a file is in the project."""
+        return bool(self.booted.run("sh", "-c", 'test -e "$0" && echo yes', f"{PROJECT}/{name}", check=False))
 
     def ctl(self, *words: str, user: str = USER) -> str:
         """A command of the program, as the service's user."""
         config = f"{PROJECT}/producer.yaml"
-        return self.booted.run("runuser", "-u", user, "--", self.program, "--config", config, *words)
+        change = ("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups")
+        return self.booted.run(*change, self.program, "--config", config, *words)
 
     def json(self, *words: str) -> Any:
         """The same, with --json."""
@@ -70,13 +64,23 @@ class Service:
         """systemctl."""
         return self.booted.run("systemctl", *words)
 
+    def start_with(self, options: str, *settings: str) -> None:
+        """Start it, with further options of `run` and other settings in a drop-in."""
+        unit = self.systemctl("cat", UNIT).splitlines()
+        start = next(line for line in unit if line.startswith("ExecStart="))
+        lines = ["[Service]", "ExecStart=", f"{start} {options}", *settings]
+        self.booted.write(f"/etc/systemd/system/{UNIT}.d/test.conf", "\n".join(lines) + "\n")
+        self.systemctl("daemon-reload")
+        self.systemctl("start", UNIT)
+
     def show(self, name: str) -> str:
         """A property of the unit."""
         return self.systemctl("show", UNIT, "--value", "-p", name)
 
     def journal(self) -> str:
         """What to read when something did not come about."""
-        text = self.booted.run("journalctl", "--no-pager", "-n", "120", check=False)
+        tasks = "".join(f"{self.task(task)}\n" for task in self.filed)
+        text = tasks + self.booted.run("journalctl", "-u", UNIT, "--no-pager", "-n", "60", check=False)
         return text + self.booted.run("ps", "-eo", "user,pid,ppid,etimes,args", check=False)
 
     def serving(self, after: int = 0) -> int:
@@ -97,6 +101,7 @@ class Service:
         payload = json.dumps({"sleep_seconds": seconds})
         words = ("--agent", "code", "--title", "a run", "--description", "sleep", "--payload", payload)
         task = str(self.json("task", "add", *words)["id"])
+        self.filed.append(task)
         until(lambda: self.task(task)["status"] == "in_progress", what="the run's start", why=self.journal)
         return task
 
@@ -125,13 +130,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def test_a_service_from_its_installation_to_its_removal(service: Service) -> None:
     service.ctl("service", "install", "--run-as", USER, user="root")
     assert service.systemctl("is-enabled", UNIT) == "enabled"
-    start = next(line for line in service.systemctl("cat", UNIT).splitlines() if line.startswith("ExecStart="))
-    service.booted.write(
-        f"/etc/systemd/system/{UNIT}.d/test.conf",
-        f"[Service]\nExecStart=\n{start} --invoker echo\nWatchdogSec=3s\nRestartSec=100ms\n",
-    )
-    service.systemctl("daemon-reload")
-    service.systemctl("start", UNIT)
+    service.start_with("--invoker echo", "WatchdogSec=3s", "RestartSec=100ms")
     first = service.serving()
     until(lambda: "0 waiting, 0 running" in service.show("StatusText"), what="the status text", why=service.journal)
 
@@ -174,3 +173,31 @@ def test_a_service_from_its_installation_to_its_removal(service: Service) -> Non
 
     service.ctl("service", "uninstall", user="root")
     assert service.booted.run("systemctl", "is-enabled", UNIT, check=False) in ("", "not-found")
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("sandbox", ["bwrap", "none"])
+def test_a_real_agent_works_on_in_its_sandbox_over_a_restart(service: Service, sandbox: str) -> None:
+    begun, go, seen = (f"{{cwd}}/{name}-{sandbox}" for name in ("begun", "go", "seen"))
+    first = f"echo kept >/tmp/here; touch {begun}; until [ -e {go} ]; do sleep 0.1; done"
+    then = f"cat /tmp/here >{seen}; cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c 'producerct[l]' >>{seen}; ls /run >>{seen}"
+    turns = [{"text": "Working.", "tools": [{"name": "Bash", "input": {"command": word}}]} for word in (first, then)]
+    script = {"roles": {"code": [{"turns": [*turns, {"text": "Done."}]}]}}
+    service.booted.write("/srv/script.yaml", json.dumps(script))
+    service.configure(5, sandbox=sandbox, allowed_tools=["Bash"])
+    service.ctl("service", "install", "--run-as", USER, user="root")
+    service.start_with("--rehearse /srv/script.yaml", "RestartSec=100ms")
+    pid = service.serving()
+    assert service.json("status")["roles"]["code"]["sandbox"]["mode"] == sandbox
+    task = service.begin(0)
+    until(lambda: service.there(f"begun-{sandbox}"), what="the agent's first command", why=service.journal)
+    service.systemctl("restart", UNIT)
+    service.serving(after=pid)
+    service.booted.run("touch", f"{PROJECT}/go-{sandbox}")
+    service.finished_once(task)
+    kept, supervisors, *run = service.booted.run("cat", f"{PROJECT}/seen-{sandbox}").split()
+    assert (kept, supervisors) == ("kept", "0")
+    assert sandbox == "none" or run == ["ai-producer"]
+    service.systemctl("stop", UNIT)
+    assert service.processes() == []
+    service.ctl("service", "uninstall", user="root")
