@@ -28,6 +28,7 @@ run_as_option = click.option("--run-as", metavar="USER", help="Whom it runs as; 
 credential_option = click.option(
     "--credential", multiple=True, metavar="NAME=FILE", help="A key that systemd loads from a file; may be repeated."
 )
+landlock_option = click.option("--landlock", is_flag=True, help="Closed further: agents in Landlock, no bubblewrap.")
 
 
 @click.group(no_args_is_help=False)
@@ -42,13 +43,14 @@ def service() -> None:
 @user_option
 @run_as_option
 @credential_option
+@landlock_option
 @pass_app
-def print_unit(app: App, of_user: bool, run_as: str | None, credential: tuple[str, ...]) -> None:
+def print_unit(app: App, of_user: bool, run_as: str | None, credential: tuple[str, ...], landlock: bool) -> None:
     """Print the unit that `service install` would write.
 
     Example: producerctl service print --user
     """
-    screen.say(_unit(app, of_user, run_as, credential).text().rstrip("\n"))
+    screen.say(_unit(app, of_user, run_as, credential, landlock).text().rstrip("\n"))
 
 
 @service.command()
@@ -56,19 +58,20 @@ def print_unit(app: App, of_user: bool, run_as: str | None, credential: tuple[st
 @name_option
 @run_as_option
 @credential_option
+@landlock_option
 @click.option("--dry-run", is_flag=True, help="Only show what would be written and run.")
 @json_option
 @pass_app
 def install(
-    app: App, of_user: bool, name: str | None, run_as: str | None, credential: tuple[str, ...], dry_run: bool,
-    as_json: bool,
+    app: App, of_user: bool, name: str | None, run_as: str | None, credential: tuple[str, ...], landlock: bool,
+    dry_run: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Write the unit of this project and enable it at boot. It is not started yet.
 
     Example: producerctl service install --run-as aiproducer --credential anthropic-api-key=/etc/ai-producer/key
     """
     path = _directory(of_user) / unit_name(name)
-    text = _unit(app, of_user, run_as, credential).text()
+    text = _unit(app, of_user, run_as, credential, landlock).text()
     _ours(path)
     commands = [_systemctl(of_user, "daemon-reload"), _systemctl(of_user, "enable", path.name)]
     if not dry_run:
@@ -114,14 +117,16 @@ def uninstall(app: App, of_user: bool, name: str | None, as_json: bool) -> None:
     screen.show_json({"unit": str(path), "removed": True}) if as_json else screen.say(f"removed {path}")
 
 
-def _unit(app: App, of_user: bool, run_as: str | None, credential: tuple[str, ...]) -> Unit:
+def _unit(app: App, of_user: bool, run_as: str | None, credential: tuple[str, ...], landlock: bool) -> Unit:
     if of_user and run_as:
         raise UsageError("--run-as: a --user service runs as you")
+    if of_user and landlock:
+        raise UsageError("--landlock: a --user service has nothing to close; say `sandbox: landlock` in producer.yaml")
     root = app.config.project_root.resolve()
     config = find_config(app.config_file).resolve()
     user = None if of_user else _account(run_as, root)
     program = _program()
-    return Unit(config, root, program, user, parse_credentials(credential), installation(program))
+    return Unit(config, root, program, user, parse_credentials(credential), installation(program), landlock)
 
 
 def _account(run_as: str | None, root: Path) -> str:

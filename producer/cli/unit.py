@@ -18,6 +18,13 @@ from producer.errors import UsageError
 BASE = "ai-producer"
 SYSTEM_UNITS = Path("/etc/systemd/system")
 CREDENTIALS = ("anthropic-api-key", "anthropic-auth-token", "claude-code-oauth-token", "audit.key", "ntfy-token")
+BUBBLEWRAP = """\
+# A view of /proc that nothing covers: without one the kernel refuses bubblewrap a /proc of its own. To a user without
+# capabilities it gives nothing that file modes do not; the limits are in docs/service.md.
+BindPaths=/proc:/run/ai-producer-proc:norbind
+"""
+BUBBLEWRAP_CALLS = " mount umount2 pivot_root capset"
+LANDLOCK = "RestrictNamespaces=yes\n"
 _PLAIN = re.compile(r"/[A-Za-z0-9_./@+,=-]*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
@@ -35,6 +42,7 @@ class Unit:
     user: str | None
     credentials: Mapping[str, Path]
     installation: tuple[Path, ...] = ()  # the directories of the program
+    landlock: bool = False  # closed to what bubblewrap needs
 
     def text(self) -> str:
         """The unit. Raises UsageError for a path or user that cannot stand in one."""
@@ -54,6 +62,8 @@ class Unit:
             program=self.program,
             user=self.user,
             credentials="".join(f"LoadCredential={name}:{path}\n" for name, path in self.credentials.items()),
+            sandbox=LANDLOCK if self.landlock else BUBBLEWRAP,
+            calls="" if self.landlock else BUBBLEWRAP_CALLS,
             homes="tmpfs" if any(_below(path, _HOMES) for path in (self.project, self.config, *shown)) else "yes",
             programs="".join(f"BindReadOnlyPaths={path}\n" for path in shown),
         )  # fmt: skip
