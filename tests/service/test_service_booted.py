@@ -27,6 +27,8 @@ CONFIG = {
 class Service:
     """The service in a booted systemd."""
 
+    units = "/etc/systemd/system"
+
     def __init__(self, booted: Booted) -> None:
         self.booted, self.filed = booted, list[str]()
         venv = f"{PROGRAM}/{Path(sys.prefix).resolve().relative_to(SOURCE)}"
@@ -46,6 +48,15 @@ class Service:
         code = {"daily_cap_usd": cap, "dispatch_reservation_usd": 0.01, "workers": 2, "allowed_tools": ["Read"], **role}
         budget = {"project_ceiling_usd": 100, "agents": {"code": code}}
         self.booted.write(f"{PROJECT}/producer.yaml", yaml.safe_dump({**CONFIG, "budget": budget}))
+
+    def fleet(self) -> set[int]:
+        """The pids of the workers, once both are there."""
+
+        def whole() -> set[int]:
+            workers = self.json("status")["roles"]["code"]["workers"]
+            return {worker["pid"] for worker in workers if worker["state"] in ("idle", "busy")}
+
+        return until(lambda: len(found := whole()) == 2 and found, what="two workers", why=self.journal) or set()
 
     def mode(self) -> str:
         """How the role's agents are held."""
@@ -74,7 +85,7 @@ class Service:
         unit = self.systemctl("cat", UNIT).splitlines()
         start = next(line for line in unit if line.startswith("ExecStart="))
         lines = ["[Service]", "ExecStart=", f"{start} {options}", *settings]
-        self.booted.write(f"/etc/systemd/system/{UNIT}.d/test.conf", "\n".join(lines) + "\n")
+        self.booted.write(f"{self.units}/{UNIT}.d/test.conf", "\n".join(lines) + "\n")
         self.systemctl("daemon-reload")
         self.systemctl("start", UNIT)
 
@@ -121,6 +132,34 @@ class Service:
         assert [attempt["state"] for attempt in done["attempts"]] == ["succeeded"], done["attempts"]
 
 
+class OwnService(Service):
+    """The service of a user's own service manager."""
+
+    units = "/srv/home/.config/systemd/user"
+
+    def __init__(self, machine: Service) -> None:
+        self.booted, self.filed, self.program = machine.booted, list[str](), machine.program
+        self.booted.run("rm", "-rf", f"{PROJECT}/agent-state", "/var/lib/ai-producer", "/run/ai-producer")
+        self.booted.run("usermod", "--home", "/srv/home", USER)
+        self.booted.run("install", "-d", "-o", USER, "/srv/home", f"{self.units}/{UNIT}.d")
+        self.booted.run("chown", "-R", USER, "/srv/home")
+        self.uid = self.booted.run("id", "-u", USER)
+        self.booted.run("systemctl", "start", f"user@{self.uid}.service")
+
+    def as_user(self, *command: str) -> str:
+        """A command as the user, with what a login sets."""
+        change = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups")
+        return self.booted.run(*change, "env", f"XDG_RUNTIME_DIR=/run/user/{self.uid}", "HOME=/srv/home", *command)
+
+    def ctl(self, *words: str, user: str = USER) -> str:
+        """A command of the program, as the user."""
+        return self.as_user(self.program, "--config", f"{PROJECT}/producer.yaml", *words)
+
+    def systemctl(self, *words: str) -> str:
+        """systemctl --user."""
+        return self.as_user("systemctl", "--user", *words)
+
+
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     if why := problem(tmp_path_factory.mktemp("boot-trial")):
@@ -153,10 +192,10 @@ def test_a_service_from_its_installation_to_its_removal(service: Service) -> Non
 
     # restarted: the fleet stays
     task = service.begin(8)
-    before = {line for line in service.processes() if "producer.workers" in line}
+    before = service.fleet()
     service.systemctl("restart", UNIT)
     third = service.serving(after=second)
-    assert before and before <= set(service.processes())
+    assert service.fleet() == before
     service.finished_once(task)
 
     # hung: ended by the watchdog, started again, the run goes on
@@ -215,3 +254,22 @@ def test_a_real_agent_works_on_in_its_sandbox_over_a_restart(service: Service, s
     service.systemctl("stop", UNIT)
     assert service.processes() == []
     service.ctl("service", "uninstall", user="root")
+
+
+def test_a_service_of_the_users_own_keeps_the_fleet_at_a_restart_and_leaves_nothing_at_a_stop(service: Service) -> None:
+    own = OwnService(service)
+    own.configure(5)
+    own.ctl("service", "install", "--user")
+    assert own.systemctl("is-enabled", UNIT) == "enabled"
+    own.start_with("--invoker echo", "RestartSec=100ms")
+    pid = own.serving()
+    task = own.begin(8)
+    before = own.fleet()
+    own.systemctl("restart", UNIT)
+    own.serving(after=pid)
+    assert own.fleet() == before
+    own.finished_once(task)
+    own.begin(60)
+    own.systemctl("stop", UNIT)
+    assert [line for line in own.processes() if "ai-producer" in line] == []
+    own.ctl("service", "uninstall", "--user")
