@@ -36,6 +36,7 @@ COMMANDS = {
     "audit": ("audit:audit", "Check the audit log, and take it elsewhere."),
     "migrate": ("migrate:migrate", "Take over the ledger of ai-producer 0.3, with a backup."),
     "pricing": ("pricing:pricing", "What models cost, for caps and reports."),
+    "service": ("service:service", "Have systemd run the supervisor, from boot on."),
     "completion": ("completion:completion", "Print the completion script of a shell."),
 }
 

@@ -1,6 +1,8 @@
-"""The project's .env file: credentials for the supervisor, never exported.
+"""Credentials for the supervisor, never exported: from systemd's LoadCredential= and from the project's .env.
 
 1. .env of the project root is read, whatever the working directory. What is set in the environment wins.
+   Then comes a file of $CREDENTIALS_DIRECTORY, named as the variable in small letters with dashes: anthropic-api-key;
+   the ntfy token is `ntfy-token`, whatever its variable is called.
 2. Only NAMES (and the variable that notifications.ntfy_token_env names) are taken: agents may write in the project,
    and a planted ANTHROPIC_BASE_URL or LD_PRELOAD would send the key elsewhere.
 """
@@ -10,6 +12,8 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from dotenv import dotenv_values
 
@@ -24,7 +28,8 @@ MAX_BYTES = 64 * 1024
 
 def project_env(config: ProducerConfig, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """``environ`` completed by the project's .env. An empty variable counts as unset. Raises ConfigError."""
-    found = {name: value for name, value in _dotenv(config).items() if name in wanted(config) and value}
+    dotenv = {name: value for name, value in _dotenv(config).items() if name in wanted(config) and value}
+    found = {**dotenv, **_credentials(config, environ)}
     return {**found, **{name: value for name, value in environ.items() if value or name not in found}}
 
 
@@ -46,6 +51,20 @@ def wanted(config: ProducerConfig) -> tuple[str, ...]:
     """The variables that are read from .env."""
     token = config.notifications.ntfy_token_env
     return (*NAMES, token) if token else NAMES
+
+
+def _credentials(config: ProducerConfig, environ: Mapping[str, str]) -> dict[str, str]:
+    directory = Path(environ.get("CREDENTIALS_DIRECTORY", ""))
+    if not directory.is_absolute():
+        return {}
+    found = {}
+    for name in wanted(config):
+        file = "ntfy-token" if name == config.notifications.ntfy_token_env else name.lower().replace("_", "-")
+        path = directory / file
+        with suppress(FileNotFoundError):
+            if value := decode(read_bytes(path, MAX_BYTES), path).strip():
+                found[name] = value
+    return found
 
 
 def _dotenv(config: ProducerConfig) -> dict[str, str]:

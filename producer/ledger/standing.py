@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from producer.ledger.database import Database
 from producer.ledger.model import TOKEN_COLUMNS
 from producer.ledger.roles import RoleRow
 from producer.ledger.views import Reader
@@ -40,3 +41,9 @@ def tokens(reader: Reader, date: str | None = None) -> dict[str, dict[str, int]]
 def cost(reader: Reader) -> int:
     """Everything ever booked, in micro-dollars."""
     return int(reader.rows("SELECT coalesce(sum(cost_micros), 0) FROM meter")[0][0])
+
+
+def waiting(db: Database, most: int = 1000) -> str:
+    """How many tasks wait, for a line of text: counted to a bound, because it is asked every second."""
+    number = db.value("SELECT count(*) FROM (SELECT 1 FROM tasks WHERE status = 'pending' LIMIT ?)", most + 1)
+    return f"{most}+" if number > most else str(number)

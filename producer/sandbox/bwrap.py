@@ -25,7 +25,7 @@ def words(found: Map, cwd: Path, empty: Path, *, outlet: Path | None = None, rel
 
     With an outlet there is no network but the sandbox's own loopback.
     """
-    command = ["bwrap", *APART, "--unshare-cgroup-try"]
+    command = ["bwrap", *APART]
     if os.geteuid() == 0:
         command += [word for name in KEPT_CAPABILITIES for word in ("--cap-add", name)]
     if outlet is not None:

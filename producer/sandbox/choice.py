@@ -14,7 +14,10 @@ TRIAL_SECONDS = 10.0
 NEEDED = "install bubblewrap (apt-get install bubblewrap), use Linux 6.2 or newer with Landlock, or say `sandbox: none`"
 OWN_PROC = ("--proc", "/proc")
 OUTER_PROC = ("--ro-bind", "/proc", "/proc")
-APART = ("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent", "--new-session", "--cap-drop", "ALL")
+APART = (
+    "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
+    "--die-with-parent", "--new-session", "--cap-drop", "ALL",
+)  # fmt: skip
 
 
 class Way(StrEnum):

@@ -17,6 +17,7 @@ from typing import Any
 from producer import git
 from producer.core.schedule import RoleState
 from producer.errors import ProducerError
+from producer.ledger.standing import waiting
 from producer.ledger.views import Reader
 from producer.reaper import ATTEMPT_MARKER, Family, end
 from producer.supervisor.auth import Auth
@@ -27,6 +28,7 @@ from producer.supervisor.courier import Courier
 from producer.supervisor.dispatch import Dispatch
 from producer.supervisor.gateway import Gateway
 from producer.supervisor.idle import Idleness
+from producer.supervisor.journal import Journal
 from producer.supervisor.kernel import Kernel
 from producer.supervisor.logins import Logins
 from producer.supervisor.prices import Prices
@@ -36,7 +38,7 @@ from producer.supervisor.runs import Runs
 from producer.supervisor.schedule import Schedule
 from producer.supervisor.status import status
 from producer.supervisor.suspects import Suspects
-from producer.supervisor.systemd import Notifier
+from producer.supervisor.systemd import Notifier, restarting, status_line
 from producer.supervisor.witness import Witness
 from producer.supervisor.workers import Worker, Workers
 from producer.supervisor.workspaces import Workspaces
@@ -97,6 +99,9 @@ class Loop:
         self._next_watchdog = 0.0
         self._escalated_before = 0
         kernel.server.watch(wake_fd)
+        self._journal = Journal(kernel.env)
+        if self._journal.there:
+            self._published, kernel.store.audit.listener = kernel.store.audit.listener, self._audited
 
     # ---- from start to end
 
@@ -146,14 +151,14 @@ class Loop:
         self._notifier.tell("READY=1", f"STATUS=serving {config.project_name}")
 
     def leave(self, how: str) -> None:
-        """Begin to stop (everyone goes) or to restart (the fleet stays)."""
+        """Begin to stop (everyone goes), to restart, or to hand over to a new process (the fleet stays)."""
         if self._leaving is None:
             self._leaving = how
             self._leave_by = self._kernel.monotonic() + self._kernel.config.shutdown_grace_seconds
-            self._notifier.tell("STOPPING=1" if how == "stop" else "RELOADING=1")
+            self._notifier.tell("RELOADING=1" if how == "restart" else "STOPPING=1")
 
     def _finished(self) -> bool:
-        if self._leaving == "restart":
+        if self._leaving in ("restart", "handover"):
             return True
         if self._leaving == "stop":
             late = self._kernel.monotonic() > self._leave_by + LAST_WORDS
@@ -307,7 +312,7 @@ class Loop:
                 self._reload()
             else:
                 self._kernel.audit("signal", number=number)
-                self.leave("stop")
+                self.leave("handover" if number == signal.SIGTERM and restarting(self._kernel.env) else "stop")
 
     def _reload(self) -> None:
         try:
@@ -348,6 +353,9 @@ class Loop:
         self._workspaces.tend()
         self._prices.tend()
         self._logins.tend()
+        if self._notifier.heard:
+            waits = waiting(kernel.store.db)
+            kernel.after.append(lambda: self._notifier.tell(status_line(self._status(True), waits)))
         if (today := kernel.store.accounts.today()) != self._day:
             self._day = today
             self._caps.declare()
@@ -407,6 +415,12 @@ class Loop:
         with git.still() as ours:
             end(Family(os.getpid(), entries, spare=known | ours), limit=2.0)
             _collect_orphans(known | ours)
+
+    def _audited(self, body: dict[str, Any]) -> None:
+        if self._published:
+            self._published(body)
+        if body.get("task"):
+            self._kernel.after.append(lambda: self._journal.send(body))
 
     def _status(self, brief: bool) -> dict[str, Any]:
         reader = None if brief else self._reader
