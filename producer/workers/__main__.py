@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from producer.errors import ProducerError
@@ -32,6 +33,7 @@ def main(arguments: list[str] | None = None, runner: Runner | None = None) -> in
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("claude_agent_sdk").setLevel(logging.WARNING)
     os.umask(0o077)
+    _take_name(f"worker {given.role}-{given.slot}")
     become_subreaper()
     try:
         asyncio.run(_serve(given, runner))
@@ -39,6 +41,12 @@ def main(arguments: list[str] | None = None, runner: Runner | None = None) -> in
         log.error("%s", problem)
         return 2
     return 0
+
+
+def _take_name(name: str) -> None:
+    """What ps -o comm and top show: a forked worker's command line is the nursery's. The kernel keeps 15 bytes."""
+    with suppress(OSError):
+        Path("/proc/self/comm").write_text(name)
 
 
 async def _serve(given: argparse.Namespace, runner: Runner | None) -> None:

@@ -41,6 +41,15 @@ def kill(kind: str) -> Callable[[Round], Struck]:
     return harm
 
 
+def kill_nursery(battle: Round) -> Struck:
+    """SIGKILL what forks the workers. It lives only while workers are wanted: a worker goes first, to call for it."""
+    kill("worker")(battle)
+    deadline = time.monotonic() + 3
+    while (struck := kill("nursery")(battle)) is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return struck
+
+
 def freeze(kind: str) -> Callable[[Round], Struck]:
     """SIGSTOP one process of a kind, SIGCONT it later."""
 
@@ -188,6 +197,7 @@ def _replace(path: Path, text: str) -> None:
 EVERYWHERE: dict[str, tuple[int, float, float, Callable[[Round], Struck]]] = {
     "SIGKILL supervisor": (4, 0, 0, kill("supervisor")),
     "SIGKILL worker": (4, 0, 0, kill("worker")),
+    "SIGKILL nursery": (1, 0, 0, kill_nursery),
     "SIGKILL writer": (2, 0, 0, kill("writer")),
     "SIGSTOP supervisor": (3, 0.3, 2.0, freeze("supervisor")),
     "SIGSTOP worker": (3, 0.3, 3.0, freeze("worker")),

@@ -32,19 +32,25 @@ def look() -> list[tuple[int, str, str, bytes, str]]:
 
 
 def of_project(key: str) -> dict[str, list[int]]:
-    """The living processes of a project by kind: worker, gateway, cli (everything that an agent's run started)."""
-    kinds: dict[str, list[int]] = {"worker": [], "gateway": [], "cli": []}
+    """The living processes of a project by kind: worker, nursery, gateway, cli (everything that a run started)."""
+    kinds: dict[str, list[int]] = {"worker": [], "nursery": [], "gateway": [], "cli": []}
     for pid, project, _, command, _ in look():
         if project != key:
             continue
         words = command.split(b"\0")
-        if b"producer.workers" in words:
-            kinds["worker"].append(pid)
+        if b"producer.workers" in words or b"producer.workers.nursery" in words:
+            kinds["worker" if _name(pid).startswith(b"worker ") else "nursery"].append(pid)
         elif b"producer.gateway" in words:
             kinds["gateway"].append(pid)
         else:
             kinds["cli"].append(pid)
     return kinds
+
+
+def _name(pid: int) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_bytes()
+    return b""
 
 
 def tell(pid: int, number: int) -> bool:

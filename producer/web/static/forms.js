@@ -102,10 +102,10 @@ async function submit(form) {
 }
 
 async function press(button) {
+  const place = button.parentElement.querySelector("[data-button-error]"); // an event may take the button away meanwhile
   button.disabled = true;
   const { ok, data } = await post(button.dataset.post, JSON.parse(button.dataset.body || "{}"));
   button.disabled = false;
-  const place = button.parentElement.querySelector("[data-button-error]");
   if (place) place.textContent = ok ? "" : data.error;
   if (ok) leave(button, data);
 }
