@@ -73,5 +73,10 @@ class Roles:
             self._audit.append(f"role_{state}", "producer", role=role, reason=reason, until=moment)
         return bool(changed)
 
+    def set_back(self, seconds: float) -> None:
+        """The clock was set back by so much: a usage limit ends as much earlier by it."""
+        self._forget()
+        self._db.run("UPDATE roles SET until = until - ? WHERE state = 'throttled'", seconds)
+
     def _forget(self) -> None:
         self._known = None

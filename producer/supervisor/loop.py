@@ -39,6 +39,7 @@ from producer.supervisor.schedule import Schedule
 from producer.supervisor.status import status
 from producer.supervisor.suspects import Suspects
 from producer.supervisor.systemd import Notifier, restarting, status_line
+from producer.supervisor.wallclock import WallClock
 from producer.supervisor.witness import Witness
 from producer.supervisor.workers import Worker, Workers
 from producer.supervisor.workspaces import Workspaces
@@ -85,7 +86,7 @@ class Loop:
         self._courier = Courier(lambda: kernel.config, kernel.places, kernel.env, self._workspaces.deliver)
         self._idleness, self._reports, self._prices = Idleness(kernel), Reports(kernel), Prices(kernel)
         self._schedule = Schedule(kernel)
-        self._witness = Witness(kernel)
+        self._witness, self._wall_clock = Witness(kernel), WallClock(kernel)
         self._logins = Logins(kernel, auth)
         self._reader = Reader(kernel.places.ledger)
         self._gateway.live, self._gateway.on_refused = self._runs.live, self._runs.refused
@@ -121,6 +122,7 @@ class Loop:
     def _begin(self) -> None:
         kernel, config = self._kernel, self._kernel.config
         with kernel.store.transaction():
+            self._wall_clock.begin()
             self._witness.begin()
             desired = {name: kernel.options.workers.get(name, role.workers) for name, role in config.roles.items()}
             before = kernel.options.before
@@ -204,6 +206,7 @@ class Loop:
         kernel.listened = kernel.server.listeners()
         arrived = list(kernel.server.receive())
         with kernel.store.transaction():
+            self._wall_clock.look()
             self._heed_signals(readable)
             self._handle_all(arrived)
             self._heed_exits()

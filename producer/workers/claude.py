@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import time
@@ -42,6 +43,8 @@ CONTINUE = (
     "You were interrupted before you had finished this task; everything above was kept. "
     "Go on from where you are. Do not repeat what is already done. If everything is done, say so and sum up the result."
 )
+# what the machine may have again later: no verdict on the command line tool
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOSPC, errno.EIO})
 LINGER_SECONDS = 15.0
 LEAVE_SECONDS = 1.0
 
@@ -269,7 +272,9 @@ def _with_exception(ending: Ending, problem: Exception, stderr: deque[str]) -> E
     prose = " ".join(stderr) if isinstance(problem, sdk.ProcessError) and stderr else str(problem)
     if isinstance(problem, sdk.ProcessError) and MISSING_SESSION in str(problem):
         prose = str(problem)
-    name = type(problem).__name__
+    cause = problem.__cause__
+    short = isinstance(cause, OSError) and cause.errno in SHORTAGES
+    name = type(cause if short else problem).__name__
     return replace(ending, exception=name, exit_code=getattr(problem, "exit_code", None), text=ending.text or prose)
 
 

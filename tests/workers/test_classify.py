@@ -46,6 +46,7 @@ def api(status: int | None = None, word: str | None = None, text: str = "API Err
         (api(400, "unknown", "ai-producer:unknown-model: nope"), "permanent"),
         (Ending(exception="CLINotFoundError", text="not found"), "permanent"),
         (Ending(exception="CLIConnectionError", text="Working directory does not exist: /x"), "permanent"),
+        (Ending(exception="OSError", text="Failed to start Claude Code: [Errno 24] Too many open files"), "failed"),
         (Ending(exception="CLIConnectionError", text="Cannot write to terminated process (exit code: 1)"), "failed"),
         (Ending(exception="ProcessError", exit_code=-9), "failed"),
         (Ending(exception="ProcessError", exit_code=1, text="cannot be used with root/sudo privileges"), "permanent"),

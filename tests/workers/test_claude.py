@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import time
@@ -168,6 +169,20 @@ def test_usage_equals_the_scripted_bill_and_everything_is_streamed(make_task: Ma
     assert [data["name"] for data in around.of_kind("tool_result")] == ["Bash"] * 3
     assert sum(data["output_tokens"] for data in around.of_kind("usage")) == 67 and len(around.of_kind("usage")) == 4
     assert [(s.session_id, s.resumed, s.note) for s in around.started()] == [(task.session_id, False, None)]
+
+
+@pytest.mark.parametrize(("number", "outcome"), [(errno.EMFILE, "failed"), (errno.ENOEXEC, "permanent")])
+def test_a_machine_that_is_short_of_something_is_worth_a_retry(
+    make_task: MakeTask, around: Surroundings, monkeypatch: pytest.MonkeyPatch, number: int, outcome: str
+) -> None:
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with ScriptedApi(once()) as api:
+        task = at_gateway(make_task, api)
+        monkeypatch.setattr("anyio.open_process", refuse)
+        result = run(task, around)
+    assert (result.outcome, os.strerror(number) in (result.error or "")) == (outcome, True)
 
 
 def test_nothing_outlives_a_successful_attempt(make_task: MakeTask, around: Surroundings, subreaper: None) -> None:

@@ -1,0 +1,69 @@
+"""A wall clock that is set back makes no wait longer."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from ledger_rig import DAY, Desk
+
+from producer.supervisor.wallclock import WallClock
+
+
+def watched(desk: Desk, **more: float) -> tuple[Any, WallClock]:
+    kernel: Any = SimpleNamespace(store=desk, clock=desk.time, monotonic=lambda: kernel.seconds, seconds=5.0, **more)
+    return kernel, WallClock(kernel)
+
+
+def look(desk: Desk, watch: WallClock, *, begin: bool = False) -> None:
+    with desk.transaction():
+        watch.begin() if begin else watch.look()
+
+
+def failed_task(desk: Desk) -> str:
+    task = desk.add()
+    desk.settle(desk.claim(task).attempt, "failed")
+    return task
+
+
+def test_waits_are_as_long_as_before(desk: Desk) -> None:
+    with desk.transaction():
+        desk.roles.declare({"code": 1, "qa": 1})
+    watch = watched(desk)[1]
+    desk.time.now += DAY
+    look(desk, watch)
+    failed_task(desk)
+    with desk.transaction():
+        desk.outbox.failed(desk.outbox.put("push", {}), "no answer", desk.time.now + 60)
+        desk.roles.set_state("code", "throttled", until=desk.time.now + 300)
+        desk.roles.set_state("qa", "capped", until=desk.time.now + 300)
+    desk.time.now -= DAY
+    assert desk.queue.next_due() == desk.time.now + DAY + 15
+    look(desk, watch)
+    now = desk.time.now
+    assert desk.queue.next_due() == now + 15
+    assert desk.db.value("SELECT not_before FROM outbox") == now + 60
+    assert [desk.roles.all()[role].until for role in ("code", "qa")] == [now + 300, now + DAY + 300]
+    look(desk, watch)
+    assert desk.actions().count("clock_set_back") == 1
+
+
+def test_one_that_was_set_back_while_nobody_looked_is_seen_at_the_start(desk: Desk) -> None:
+    desk.time.now += DAY
+    failed_task(desk)
+    desk.time.now -= DAY - 10
+    look(desk, watched(desk)[1], begin=True)
+    assert desk.queue.next_due() == desk.time.now + 15
+    look(desk, watched(desk)[1], begin=True)
+    assert desk.actions().count("clock_set_back") == 1
+
+
+def test_a_clock_that_goes_forward_or_is_only_kept_right_changes_nothing(desk: Desk) -> None:
+    failed_task(desk)
+    due = desk.queue.next_due()
+    kernel, watch = watched(desk)
+    for wall, monotonic in ((DAY, 0.0), (100.0, 100.0), (-20.0, 0.0), (0.0, 20.0)):
+        desk.time.now += wall
+        kernel.seconds += monotonic
+        look(desk, watch)
+    assert desk.queue.next_due() == due and "clock_set_back" not in desk.actions()
