@@ -114,7 +114,7 @@ class Database:
         connection.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone does not reach the disk's platters
         connection.execute("PRAGMA checkpoint_fullfsync = ON")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
-        connection.execute("PRAGMA cache_size = -16384")  # 16 MiB; with the default of 2 the hot pages are read anew
+        connection.execute("PRAGMA cache_size = -4096")  # 4 MiB: 16 are no faster, with a million tasks either
         self._migrate(connection)
 
     def _refuse_strangers(self) -> None:
