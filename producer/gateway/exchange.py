@@ -99,7 +99,7 @@ class Exchange:
         worst = self.plan.worst(self.max_tokens)
         model, at = self.plan.body["model"], self.gateway.clock()
         try:
-            await self.gateway.journal.opened(
+            self.gateway.journal.opened(
                 Opened(request=self.request, attempt=self.attempt.ident, model=model, worst=worst, at=at)
             )
         except OSError as error:

@@ -1,14 +1,14 @@
 """The gateway's side of its journal: an outbox that outlives it.
 
-1. A request's `Opened` is on disk (fdatasync) before the request leaves. Its `Metered` is written before the last byte
-   of the response is passed on: if that write fails, what the supervisor finds is the worst case, never nothing.
+1. A request's `Opened` is written before the request leaves, its `Metered` before the last byte of the response is
+   passed on: if that write fails, what the supervisor finds is the worst case, never nothing. Neither is waited for
+   until it is on the disk: the grant in the ledger is, and stands for what a power cut takes from here.
 2. At start, what earlier gateways began and did not finish is closed with its worst case, in the file too.
 3. A file goes once every line of it is booked and its attempt is closed.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -39,11 +39,10 @@ class Journal:
             self.tidy(attempt)
         return records
 
-    async def opened(self, record: Opened) -> None:
+    def opened(self, record: Opened) -> None:
         """Note a request that is about to leave. Raises OSError: then it must not."""
-        descriptor = self._append(record.attempt, lines.line(record))
+        self._append(record.attempt, lines.line(record))
         self._unbooked.setdefault(record.attempt, set()).add(record.request)
-        await asyncio.to_thread(os.fdatasync, descriptor)
 
     def metered(self, record: Metered) -> None:
         """Note how a request ended. Raises OSError; its Opened then stands for it."""
@@ -69,14 +68,13 @@ class Journal:
         while self._files:
             os.close(self._files.popitem()[1])
 
-    def _append(self, attempt: str, text: bytes) -> int:
+    def _append(self, attempt: str, text: bytes) -> None:
         descriptor = self._files.get(attempt)
         if descriptor is None:
             descriptor = self._files[attempt] = _open(lines.path_of(self._directory, attempt))
         if os.write(descriptor, text) != len(text):  # a full disk: end the torn line, so that the next one can be read
             os.write(descriptor, b"\n")
             raise OSError(f"the journal of {attempt} could not be written in full")
-        return descriptor
 
 
 def _open(path: Path) -> int:

@@ -113,6 +113,14 @@ class Accounts:
         amount = self._db.value("SELECT amount FROM reservations WHERE request = ?", request)
         return None if amount is None else MicroUSD(amount)
 
+    def reservations(self) -> list[tuple[str, str, MicroUSD]]:
+        """(request, attempt, grant) of every open request."""
+        return [
+            (request, attempt, MicroUSD(amount))
+            for attempt, hold in self._figures.holds.items()
+            for request, amount in hold.requests.items()
+        ]
+
     def reserve(self, request: str, attempt: str, amount: MicroUSD) -> None:
         """Record a grant and raise the attempt's hold to cover it. Raises LedgerError where it has no hold."""
         hold = self._figures.holds.get(attempt)

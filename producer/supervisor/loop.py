@@ -20,6 +20,7 @@ from producer.errors import ProducerError
 from producer.ledger.standing import waiting
 from producer.ledger.views import Reader
 from producer.reaper import ATTEMPT_MARKER, Family, end
+from producer.supervisor import powercut
 from producer.supervisor.auth import Auth
 from producer.supervisor.brake import Brake
 from producer.supervisor.caps import PROJECT, Caps, role_state
@@ -140,6 +141,7 @@ class Loop:
             )  # fmt: skip
             if self._auth.warning:
                 kernel.notify("auth", "how agents authenticate", self._auth.warning)
+            powercut.settle(kernel, self._caps)
             self._gateway.adopt()
             self._workers.adopt_registered()
             self._runs.recover()

@@ -126,8 +126,8 @@ def clock_jump(battle: Round) -> Struck:
 
 
 def io_error(battle: Round) -> Struck:
-    """Let every fsync of the supervisor or the gateway end with EIO."""
-    pid = battle.pick(battle.random.choice(("supervisor", "supervisor", "gateway")))
+    """Let every fsync of the supervisor end with EIO; nobody else waits for a disk."""
+    pid = battle.pick("supervisor")
     if not pid or not shutil.which("strace"):
         return None
     log = battle.site / f"eio-{time.monotonic_ns()}"

@@ -36,9 +36,9 @@ async def test_what_began_and_did_not_end_is_the_worst_case_also_for_the_next_ga
     attempt = ids.new_id()
     journal = Journal(tmp_path, lambda _: True)
     done, lost = opened(attempt), opened(attempt)
-    await journal.opened(done)
+    journal.opened(done)
     journal.metered(metered(done))
-    await journal.opened(lost)
+    journal.opened(lost)
     journal.close()  # and the process dies
 
     records = Journal(tmp_path, lambda _: False).recover()
@@ -58,7 +58,7 @@ async def test_a_torn_line_is_skipped_and_the_next_one_is_whole(tmp_path):
     path.write_bytes(lines.line(record) + lines.line(metered(record))[:40])
     journal = Journal(tmp_path, lambda _: True)
     second = opened(attempt, 300)
-    await journal.opened(second)
+    journal.opened(second)
     found = lines.read(path)
     assert list(found.opened) == [record.request, second.request]
     assert found.damaged == 1
@@ -71,7 +71,7 @@ async def test_a_file_stays_until_all_is_booked_and_the_attempt_is_closed(tmp_pa
     journal = Journal(tmp_path, lambda _: is_open)
     first, second = opened(attempt), opened(attempt)
     for record in (first, second):
-        await journal.opened(record)
+        journal.opened(record)
         journal.metered(metered(record))
     path = lines.path_of(tmp_path, attempt)
     journal.booked(attempt, first.request)
