@@ -10,7 +10,7 @@ WHICH  ?= not slow
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint types layers all slow chaos tools fuzz bench docs audit-deps clean
+.PHONY: demo test lint types layers all slow chaos tools fuzz bench soak docs audit-deps clean
 
 demo: $(READY)
 	$(BIN)/producerctl demo
@@ -46,6 +46,10 @@ layers: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
+
+# A million tasks (six minutes or more, 3 GB of disk): what grows, as curves in docs/soak.svg.
+soak: $(READY)
+	$(BIN)/python benchmarks/soak.py --svg docs/soak.svg
 
 # What is installed and whether it is new enough: docs/dependencies.md.
 audit-deps: $(READY)
