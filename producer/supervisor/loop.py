@@ -34,6 +34,7 @@ from producer.supervisor.kernel import Kernel
 from producer.supervisor.logins import Logins
 from producer.supervisor.prices import Prices
 from producer.supervisor.reports import Reports
+from producer.supervisor.router import Router
 from producer.supervisor.run import Run
 from producer.supervisor.runs import Runs
 from producer.supervisor.schedule import Schedule
@@ -45,23 +46,6 @@ from producer.supervisor.witness import Witness
 from producer.supervisor.workers import Worker, Workers
 from producer.supervisor.workspaces import Workspaces
 from producer.version import __version__
-from producer.wire.messages import (
-    Bye,
-    Call,
-    Closed,
-    GatewayHello,
-    Hello,
-    Metered,
-    Pong,
-    Progress,
-    Ready,
-    Request,
-    Reserve,
-    Result,
-    Standing,
-    Started,
-)  # fmt: skip
-from producer.wire.sockets import Incoming, Malformed
 
 TURN = 0.25
 LAST_WORDS = 3.0
@@ -73,7 +57,7 @@ class Loop:
     def __init__(
         self, kernel: Kernel, auth: Auth, signals: deque[int], wake_fd: int, notifier: Notifier, suspects: Suspects
     ) -> None:
-        self._kernel, self._auth, self._notifier, self._suspects = kernel, auth, notifier, suspects
+        self._kernel, self._auth, self._notifier = kernel, auth, notifier
         self._signals, self._wake_fd = signals, wake_fd
         self._caps = Caps(kernel)
         self._workers = Workers(kernel)
@@ -84,6 +68,7 @@ class Loop:
         self._dispatch, self._runs = Dispatch(*parts, by_attempt), Runs(*parts, by_attempt)
         self._brake = Brake(kernel, self._runs, self._workers)
         self._control = Control(kernel, self._workers, self._dispatch, self._runs, self._brake)
+        self._router = Router(kernel, suspects, self._workers, self._dispatch, self._runs, self._gateway, self._control)
         self._courier = Courier(lambda: kernel.config, kernel.places, kernel.env, self._workspaces.deliver)
         self._idleness, self._reports, self._prices = Idleness(kernel), Reports(kernel), Prices(kernel)
         self._schedule = Schedule(kernel)
@@ -210,7 +195,7 @@ class Loop:
         with kernel.store.transaction():
             self._wall_clock.look()
             self._heed_signals(readable)
-            self._handle_all(arrived)
+            self._router.handle_all(arrived)
             self._heed_exits()
             self._brake.look()
             self._tend()
@@ -226,87 +211,6 @@ class Loop:
             self._witness.tend()
         kernel.flush()
         self._courier.wake(kernel.store.outbox)
-
-    def _handle_all(self, arrived: list[Incoming | Malformed]) -> None:
-        for item in arrived:
-            try:
-                if self._suspects.drops(item):
-                    self._drop(item)
-                else:
-                    self._handle(item)
-            except Exception as error:
-                self._suspects.blame(item, error)
-                raise
-
-    def _drop(self, item: Incoming | Malformed) -> None:
-        """It broke the loop twice. A result's run ends here, for nobody would end it otherwise."""
-        if not self._suspects.first(item):
-            return
-        name = item.peer.name if item.peer else "unknown"
-        message = item.message if isinstance(item, Incoming) else None
-        self._kernel.audit("message_dropped", socket=item.socket, peer=name, type=type(message).__name__)
-        if isinstance(message, Result):
-            run = self._runs.by_attempt.get(message.attempt)
-            if run and run.worker == name:
-                self._runs.undeliverable(message.attempt, "its result could not be handled: see the log")
-
-    def _handle(self, item: Incoming | Malformed) -> None:
-        if isinstance(item, Malformed):
-            name = item.peer.name if item.peer else "unknown"
-            self._kernel.audit("malformed_message", socket=item.socket, peer=name, problem=item.problem[:300])
-            return
-        peer, message = item.peer, item.message
-        if peer.kind == "worker":
-            self._workers.heard(peer.name)
-        match message:
-            case Result() if item.socket == "results":
-                self._runs.result(peer, message)
-            case Progress() if item.socket == "results":
-                self._runs.progress(peer, message)
-            case Request() if item.socket == "control":
-                self._control.request(peer, item.address, message)
-            case _ if item.socket == "tasks" and peer.kind == "worker":
-                self._from_worker(item)
-            case _ if item.socket == "tasks" and peer.kind == "gateway":
-                self._from_gateway(message)
-            case _:
-                self._kernel.audit("misplaced_message", peer=peer.name, socket=item.socket, type=type(message).__name__)
-
-    def _from_worker(self, item: Incoming) -> None:
-        peer, message = item.peer, item.message
-        if item.address != peer.name.encode():
-            return
-        match message:
-            case Hello():
-                worker = self._workers.hello(peer, message)
-                if worker:
-                    self._runs.reconcile(worker, message.running, message.outbox)
-            case Ready():
-                self._workers.ready(peer.name, message)
-            case Started():
-                self._runs.started(peer, message)
-            case Standing():
-                self._dispatch.standby.said(peer.name, message)
-            case Call():
-                self._control.call(peer, item.address, message)
-            case Bye():
-                self._kernel.tell("worker_left", role=peer.role, worker=peer.name, reason=message.reason)
-            case Pong() if message.running is not None and peer.name in self._workers.by_id:
-                self._runs.compare(self._workers.by_id[peer.name], message.running, message.outbox)
-            case _:
-                pass
-
-    def _from_gateway(self, message: Any) -> None:
-        match message:
-            case GatewayHello():
-                self._gateway.hello(message)
-            case Reserve():
-                self._gateway.reserve(message)
-            case Metered():
-                self._gateway.metered_request(message)
-            case Closed():
-                self._runs.closed(message.attempt)
-                self._gateway.review()
 
     def _heed_signals(self, readable: set[int]) -> None:
         if self._wake_fd in readable:
