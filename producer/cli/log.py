@@ -1,47 +1,33 @@
-"""Logs of the supervisor: one line each, on stderr, through the screen."""
+"""Logs of the supervisor: one line each, on stderr, through the screen.
+
+log.info("audit key", extra={"key": text})      11:02:34  info        audit key  key=...
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import MutableMapping
-from typing import Any
-
-import structlog
+import time
 
 from producer.cli import screen
 
-
-class _Lines:
-    """What structlog hands its finished lines to."""
-
-    def msg(self, message: str) -> None:
-        """One line."""
-        screen.note(message, "")
-
-    debug = info = warning = warn = error = critical = exception = fatal = failure = log = msg
+STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
-def _render(logger: object, name: str, event: MutableMapping[str, Any]) -> str:
-    """TIME  LEVEL  what happened  key=value ..."""
-    words = [str(event.pop(key, "")) for key in ("timestamp", "level", "event")]
-    exception = event.pop("exception", None)
-    line = "  ".join(
-        [words[0], f"{words[1]:<10}", words[2], *(f"{key}={value}" for key, value in sorted(event.items()))]
-    )
-    return f"{line}\n{exception}" if exception else line
+class _Lines(logging.Handler):
+    """Hands lines to the screen."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """TIME  LEVEL  what happened  key=value ..."""
+        at = time.strftime("%H:%M:%S", time.localtime(record.created))
+        more = (f"{name}={value}" for name, value in sorted(vars(record).items()) if name not in STANDARD)
+        line = "  ".join([at, f"{record.levelname.lower():<10}", record.getMessage(), *more])
+        if record.exc_info:
+            line += "\n" + logging.Formatter().formatException(record.exc_info)
+        screen.note(line, "")
 
 
 def configure(debug: bool) -> None:
-    """Set structlog up for this process."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            structlog.processors.format_exc_info,
-            _render,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.INFO),
-        logger_factory=lambda *args: _Lines(),
-        cache_logger_on_first_use=False,
-    )
+    """Set logging up for this process."""
+    logger = logging.getLogger("producer")
+    logger.handlers, logger.propagate = [_Lines()], False
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)

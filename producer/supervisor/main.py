@@ -8,6 +8,7 @@ Nor does a message that breaks the loop, which is tried once more and then dropp
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -16,8 +17,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-
-import structlog
 
 from producer.config import ProducerConfig
 from producer.config.environment import project_env
@@ -41,7 +40,7 @@ from producer.wire.sockets import Server
 LOCK_PATIENCE = 3.0
 RESTARTED = "AI_PRODUCER_RESTARTED"  # set across the exec of a restart: how many workers the roles named
 LONGEST_PAUSE = 30.0
-log = structlog.get_logger("producer")
+log = logging.getLogger("producer.supervisor")
 
 
 def run(config: ProducerConfig, options: RunOptions) -> int:
@@ -117,9 +116,11 @@ def _serve(
             raise
         except Exception as error:
             if broken := suspects.news():
-                log.exception("a message broke the loop; beginning anew", message=broken, seconds=pause)
+                more = {"broken": broken, "seconds": pause}
+                log.exception("a message broke the loop; beginning anew", extra=more)
             elif isinstance(error, LedgerError):
-                log.error("the ledger cannot be written; trying again", error=str(error), seconds=pause)
+                more = {"error": error, "seconds": pause}
+                log.error("the ledger cannot be written; trying again", extra=more)
             else:
                 raise
             pause = 0.5 if time.monotonic() - began > 60 else min(LONGEST_PAUSE, pause * 2)

@@ -9,9 +9,8 @@
 
 from __future__ import annotations
 
+import logging
 import math
-
-import structlog
 
 from producer.core.checkpoint import Signed
 from producer.errors import LedgerError
@@ -23,7 +22,7 @@ from producer.supervisor.notices import wanted
 ROWS = 1000
 SECONDS = 60.0
 AT_THE_END = 5.0
-log = structlog.get_logger("producer")
+log = logging.getLogger("producer.supervisor")
 
 
 class Witness:
@@ -40,13 +39,15 @@ class Witness:
         kernel = self._kernel
         found = tail(kernel.store.db, kernel.places.state)
         if self._key:
-            kernel.after.append(lambda: log.info("audit key", key=self._key.public.text() if self._key else ""))
+            kernel.after.append(
+                lambda: log.info("audit key", extra={"key": self._key.public.text() if self._key else ""})
+            )
         if found.problem is None:
             return
         problem = found.problem
         kernel.audit("audit_broken", problem=problem)
         kernel.notify("audit", "the audit log does not hold", f"{problem}: `producerctl audit verify` says more")
-        kernel.after.append(lambda: log.error("the audit log does not hold", problem=problem))
+        kernel.after.append(lambda: log.error("the audit log does not hold", extra={"problem": problem}))
 
     def tend(self) -> None:
         """Sign where it is due."""
@@ -81,7 +82,7 @@ class Witness:
         try:
             self._end(stop)
         except LedgerError as error:  # the end is the end: the next start signs what is there
-            log.error("the last rows of the audit log are not signed", error=str(error))
+            log.error("the last rows of the audit log are not signed", extra={"error": error})
 
     def _end(self, stop: bool) -> None:
         kernel, command = self._kernel, self._kernel.config.audit.anchor_command
@@ -99,4 +100,4 @@ class Witness:
 
 
 def _write(signed: Signed) -> None:
-    log.info("audit checkpoint", head=signed.line())
+    log.info("audit checkpoint", extra={"head": signed.line()})
