@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -25,6 +26,9 @@ UNWANTED = (
     "WATCHDOG_PID",
 )
 _numbers = count()
+
+# A shell that starts this in its background has it ignore Ctrl-C, and whatever a test starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("tests", max_examples=30, stateful_step_count=25, deadline=None, database=None)
 settings.load_profile("tests")
