@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 from starlette.requests import Request
@@ -30,21 +31,22 @@ def now(request: Request) -> Response:
         counts = browse.counts(reader)
         waiting = browse.waiting(reader, roles)
         escalated = browse.tasks(reader, status="escalated", limit=NEEDS_YOU).rows
-        feed = model.feed(desk, reader)
+        approvals, held = browse.approvals(reader, NEEDS_YOU)
+        feed, doing = model.feed(desk, reader), model.doing(desk, reader, status)
     return show.page(
-        request, "now.html", status=status, counts=counts, waiting=waiting, escalated=escalated, feed=feed,
-        headline=headline(status, counts), bars=_bars(status["budget"]),
-        doing=desk.doing,
+        request, "now.html", status=status, counts=counts, waiting=waiting, escalated=escalated, approvals=approvals,
+        held=held, feed=feed, headline=headline(status, counts, held.number), bars=_bars(status["budget"]), doing=doing,
     )  # fmt: skip
 
 
-def headline(status: dict[str, Any], counts: dict[str, browse.Count]) -> tuple[str, str]:
-    """The night in a sentence, and in a second one."""
+def headline(status: dict[str, Any], counts: dict[str, browse.Count], held: int) -> tuple[str, str]:
+    """The night in a sentence, and in a second one. ``held``: how many tasks wait for somebody's approval."""
     busy = sum(worker["state"] == "busy" for role in status["roles"].values() for worker in role["workers"])
     spent = f"{show.usd(status['budget']['project']['spent_usd'])} spent today"
-    needs = f"{many(counts['escalated'].number, 'task')} {_verb(counts['escalated'].number)} you"
-    waits = f"{counts['pending']} ready, {counts['blocked']} blocked"
-    after = ", ".join([waits, *([needs] if counts["escalated"].number else []), spent]) + "."
+    needs_you = counts["escalated"].number + held
+    needs = f"{many(needs_you, 'task')} {_verb(needs_you)} you"
+    waits = f"{counts['pending']} waiting, {counts['blocked']} blocked"
+    after = ", ".join([waits, *([needs] if needs_you else []), spent]) + "."
     if status["kill_switch"]["armed"]:
         return "Halted.", f"The kill switch is armed: {status['kill_switch']['reason'] or 'no reason given'}."
     if not status["supervisor"]["running"]:
@@ -53,9 +55,9 @@ def headline(status: dict[str, Any], counts: dict[str, browse.Count]) -> tuple[s
         return "The supervisor is silent.", f"It runs, and does not answer. {after}"
     if busy:
         return f"{many(busy, 'agent')} {'is' if busy == 1 else 'are'} at work.", after
-    if counts["escalated"].number:
-        return "Waiting for you.", after
-    return ("About to begin." if counts["pending"].number else "All quiet."), after
+    if counts["pending"].number > held:
+        return "About to begin.", after
+    return ("Waiting for you." if needs_you else "All quiet."), after
 
 
 def _verb(number_: int) -> str:
@@ -119,7 +121,7 @@ def money(request: Request) -> Response:
     columns = drawing.columns([[float(hour["roles"].get(role, 0)) for role in roles] for hour in found["by_hour"]])
     return show.page(
         request, "money.html", found=found, legend=roles, columns=columns, bars=_bars(found["budget"]), hours=hours,
-        choices=HOURS,
+        choices=HOURS, most=max((hour["cost_usd"] for hour in found["by_hour"]), key=Decimal),
     )  # fmt: skip
 
 
@@ -129,8 +131,9 @@ def flow(request: Request) -> Response:
     found = charts.flow(desk_of(request), hours)
     columns = drawing.columns([[step["done"], step["other"]] for step in found["throughput"]], 90.0)
     return show.page(
-        request, "flow.html", found=found, columns=columns, timeline=drawing.timeline(found), hours=hours, choices=HOURS
-    )
+        request, "flow.html", found=found, columns=columns, timeline=drawing.timeline(found), hours=hours,
+        choices=HOURS, most=max(step["done"] + step["other"] for step in found["throughput"]),
+    )  # fmt: skip
 
 
 def audit(request: Request) -> Response:

@@ -188,11 +188,12 @@ def test_keyboard_only_and_the_theme(filled: Project) -> None:
         assert one.complaints == []
 
 
+@pytest.mark.parametrize("width", [1280, 375])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(filled: Project, scheme: str) -> None:
+def test_axe_finds_nothing_serious(filled: Project, scheme: str, width: int) -> None:
     source = axe()
-    with served(filled) as link, tab(link, scheme=scheme) as one:
-        for path in PAGES:
+    with served(filled) as link, tab(link, scheme=scheme, width=width) as one:
+        for path in [*PAGES, "/tasks/ask", "/tasks/under", "/flow?hours=1"]:
             one.go(path)
             one.page.evaluate(source)
             found = one.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
