@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from producer.core.text import many
 from producer.errors import UnknownTask
-from producer.ledger import browse
+from producer.ledger import browse, trust
 from producer.web import api, charts, drawing, model, show
 from producer.web.answers import BadRequest
 from producer.web.api import desk_of
@@ -33,9 +33,11 @@ def now(request: Request) -> Response:
         escalated = browse.tasks(reader, status="escalated", limit=NEEDS_YOU).rows
         approvals, held = browse.approvals(reader, NEEDS_YOU)
         feed, doing = model.feed(desk, reader), model.doing(desk, reader, status)
+        alarm = trust.figures(reader.db)["alarm"]
     return show.page(
         request, "now.html", status=status, counts=counts, waiting=waiting, escalated=escalated, approvals=approvals,
-        held=held, feed=feed, headline=headline(status, counts, held.number), bars=_bars(status["budget"]), doing=doing,
+        held=held, alarm=alarm, feed=feed, doing=doing, headline=headline(status, counts, held.number),
+        bars=_bars(status["budget"]),
     )  # fmt: skip
 
 
