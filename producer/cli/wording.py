@@ -140,6 +140,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "task_interrupted": lambda data: f"interrupted ({data.get('outcome')}): {data.get('error') or ''}",
     "escalation": lambda data: f"ESCALATED: {data.get('reason')}",
     "tool_call": call,
+    "tool_failed": lambda data: f"{_tool({'name': data.get('tool')})} FAILED: {data.get('summary', '')}",
     "audit_broken": lambda data: f"THE AUDIT LOG DOES NOT HOLD: {data.get('problem')}",
     "audit_acknowledged": lambda data: f"has looked into the audit log{_because(data)}",
     "worker_started": lambda data: f"worker started, pid {data.get('pid')}",

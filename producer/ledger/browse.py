@@ -163,6 +163,16 @@ def owners(reader: Reader, status: str) -> list[str]:
 # ---- what waits
 
 
+def approvals(reader: Reader, limit: int = 12) -> tuple[list[dict[str, Any]], Count]:
+    """Pending tasks that somebody has to approve, and how many there are, among the first MOST_PENDING that wait."""
+    rows = reader.db.dicts(
+        f"SELECT {LISTED} FROM (SELECT * FROM tasks WHERE status = 'pending' LIMIT ?) WHERE requires_approval = 1",
+        MOST_PENDING,
+    )
+    shown = [present(row) for row in heapq.nsmallest(limit, rows, key=lambda row: (row["priority"], row["seq"]))]
+    return shown, Count(len(rows), False)
+
+
 def waiting(reader: Reader, roles: Sequence[str], limit: int = 12) -> list[dict[str, Any]]:
     """What comes next, most urgent first, each row with the ``reason`` why it waits."""
     found: dict[str, dict[str, Any]] = {}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from producer.core.money import format_usd, parse_usd
+from producer.core.text import one_line
 from producer.ids import from_iso, iso, utc_date
 from producer.ledger import charts
 from producer.web.desk import Desk
@@ -15,7 +16,7 @@ from producer.web.desk import Desk
 HOUR = 3600.0
 STEPS = 48
 MARGIN = 0.02
-CAUSE = 80
+CAUSE = 120
 CAUSES = 12
 
 
@@ -175,5 +176,5 @@ def _causes(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     counted: Counter[tuple[str, str]] = Counter()
     for row in rows:
         if row["state"] not in ("succeeded", "running"):
-            counted[row["state"], " ".join(str(row["error"] or row["outcome"] or "no reason").split())[:CAUSE]] += 1
+            counted[row["state"], one_line(str(row["error"] or row["outcome"] or "no reason"), CAUSE)] += 1
     return [{"state": state, "cause": cause, "number": n} for (state, cause), n in counted.most_common(CAUSES)]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from producer.core.text import one_line
 
@@ -52,24 +52,20 @@ def timeline(flow: dict[str, Any]) -> dict[str, Any]:
         roles.append({"name": role, "y": top, "height": height})
         top += height + ROLE_GAP
     marks = [{**mark, "x": x(mark["at"])} for mark in flow["marks"]]
-    drawn = Markup("").join(_drawn(bar) for bar in bars)
+    drawn = Markup("".join(_drawn(bar) for bar in bars))
     return {"height": max(top, 60.0), "roles": roles, "bars": bars, "drawn": drawn, "marks": marks,
             "ticks": ticks(since, until)}  # fmt: skip
 
 
-_BAR = Markup(
-    '<a href="/tasks/{task}" tabindex="-1" aria-label="{label}"><rect class="bar b-{state}" x="{x}" y="{y}"'
-    ' width="{width}" height="{height}" rx="3"><title>{label}</title></rect></a>'
-)
-
-
-def _drawn(bar: dict[str, Any]) -> Markup:
-    """One bar as SVG; escaped by Markup.format. Hundreds of them through a template take ten times as long."""
+def _drawn(bar: dict[str, Any]) -> str:
+    """One bar as SVG. Hundreds of them take a template ten times as long, and Markup.format four times."""
     begin, end = (_time(at) if at else "now" for at in (bar["at"], bar["until"]))
     error = f", {one_line(bar['error'], 160)}" if bar["error"] else ""
-    label = f"{one_line(bar['title'])} (attempt {bar['number']}): {bar['state']}{error}; {begin} to {end}"
-    return _BAR.format(
-        task=bar["task"], label=label, state=bar["state"], x=bar["x"], y=bar["y"], width=bar["width"], height=LANE
+    label = escape(f"{one_line(bar['title'])} (attempt {bar['number']}): {bar['state']}{error}; {begin} to {end}")
+    place = f'x="{bar["x"]}" y="{bar["y"]}" width="{bar["width"]}" height="{LANE}" rx="3"'
+    return (
+        f'<a href="/tasks/{escape(bar["task"])}" tabindex="-1" aria-label="{label}">'
+        f'<rect class="bar b-{escape(bar["state"])}" {place}><title>{label}</title></rect></a>'
     )
 
 

@@ -19,6 +19,7 @@ from producer.web.desk import Desk
 
 RECENT = 20
 FEED = 30
+LOOKED_BACK = 20
 TRANSCRIPT_BYTES = 4 << 20
 TRANSCRIPT_EVENTS = 400
 ESCALATION_BYTES = 64 << 10
@@ -111,10 +112,23 @@ def said(desk: Desk, ident: str, attempts: list[dict[str, Any]]) -> list[dict[st
 
 
 def feed(desk: Desk, reader: Reader, limit: int = FEED) -> list[dict[str, Any]]:
-    """The last events of the audit log in words, newest first; costs of nothing and tool calls' plain rows left out."""
+    """The last events of the audit log in words, newest first; what each request cost is left to other pages."""
     rows = browse.audit(reader, limit=limit * 3).rows
-    shown = [row for row in rows if row["action"] != "cost" or row.get("cost_micros")]
-    return described(desk, reader, shown[:limit])
+    return described(desk, reader, [row for row in rows if row["action"] != "cost"][:limit])
+
+
+def doing(desk: Desk, reader: Reader, status: dict[str, Any]) -> dict[str, str]:
+    """By attempt: what it does this second, in words; from the log where no open page has heard it yet."""
+    found: dict[str, str] = {}
+    for worker in (worker for role in status["roles"].values() for worker in role["workers"] if worker["task"]):
+        attempt = worker["attempt"]
+        heard = desk.doing.get(attempt)
+        if heard is None:
+            rows = browse.audit(reader, task=worker["task"], limit=LOOKED_BACK).rows
+            last = next((row for row in rows if row["action"] == "tool_call" and row.get("attempt") == attempt), None)
+            heard = desk.near(words(of_audit(last), 240)) if last else None
+        found[attempt] = heard or worker.get("activity") or "begins"
+    return found
 
 
 def described(desk: Desk, reader: Reader, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

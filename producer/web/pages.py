@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 from starlette.requests import Request
@@ -10,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from producer.core.text import many
 from producer.errors import UnknownTask
-from producer.ledger import browse
+from producer.ledger import browse, trust
 from producer.web import api, charts, drawing, model, show
 from producer.web.answers import BadRequest
 from producer.web.api import desk_of
@@ -30,32 +31,36 @@ def now(request: Request) -> Response:
         counts = browse.counts(reader)
         waiting = browse.waiting(reader, roles)
         escalated = browse.tasks(reader, status="escalated", limit=NEEDS_YOU).rows
-        feed = model.feed(desk, reader)
+        approvals, held = browse.approvals(reader, NEEDS_YOU)
+        feed, doing = model.feed(desk, reader), model.doing(desk, reader, status)
+        alarm = trust.figures(reader.db)["alarm"]
     return show.page(
-        request, "now.html", status=status, counts=counts, waiting=waiting, escalated=escalated, feed=feed,
-        headline=headline(status, counts), bars=_bars(status["budget"]),
-        doing=desk.doing,
+        request, "now.html", status=status, counts=counts, waiting=waiting, escalated=escalated, approvals=approvals,
+        held=held, alarm=alarm, feed=feed, doing=doing, headline=headline(status, counts, held.number),
+        bars=_bars(status["budget"]),
     )  # fmt: skip
 
 
-def headline(status: dict[str, Any], counts: dict[str, browse.Count]) -> tuple[str, str]:
-    """The night in a sentence, and in a second one."""
+def headline(status: dict[str, Any], counts: dict[str, browse.Count], held: int) -> tuple[str, str]:
+    """The night in a sentence, and in a second one. ``held``: how many tasks wait for somebody's approval."""
     busy = sum(worker["state"] == "busy" for role in status["roles"].values() for worker in role["workers"])
     spent = f"{show.usd(status['budget']['project']['spent_usd'])} spent today"
-    needs = f"{many(counts['escalated'].number, 'task')} {_verb(counts['escalated'].number)} you"
-    waits = f"{counts['pending']} ready, {counts['blocked']} blocked"
-    after = ", ".join([waits, *([needs] if counts["escalated"].number else []), spent]) + "."
+    needs_you = counts["escalated"].number + held
+    needs = f"{many(needs_you, 'task')} {_verb(needs_you)} you"
+    waits = f"{counts['pending']} waiting, {counts['blocked']} blocked"
+    after = ", ".join([waits, *([needs] if needs_you else []), spent]) + "."
     if status["kill_switch"]["armed"]:
         return "Halted.", f"The kill switch is armed: {status['kill_switch']['reason'] or 'no reason given'}."
     if not status["supervisor"]["running"]:
-        return "Nobody is at work.", f"No supervisor runs: this page shows the ledger, and changes nothing. {after}"
+        how = "No supervisor runs, so nothing changes here; `producerctl run` starts one."
+        return "Nobody is at work.", f"{how} {after}"
     if status["supervisor"].get("answering") is False:
         return "The supervisor is silent.", f"It runs, and does not answer. {after}"
     if busy:
         return f"{many(busy, 'agent')} {'is' if busy == 1 else 'are'} at work.", after
-    if counts["escalated"].number:
-        return "Waiting for you.", after
-    return ("About to begin." if counts["pending"].number else "All quiet."), after
+    if counts["pending"].number > held:
+        return "About to begin.", after
+    return ("Waiting for you." if needs_you else "All quiet."), after
 
 
 def _verb(number_: int) -> str:
@@ -119,7 +124,7 @@ def money(request: Request) -> Response:
     columns = drawing.columns([[float(hour["roles"].get(role, 0)) for role in roles] for hour in found["by_hour"]])
     return show.page(
         request, "money.html", found=found, legend=roles, columns=columns, bars=_bars(found["budget"]), hours=hours,
-        choices=HOURS,
+        choices=HOURS, most=max((hour["cost_usd"] for hour in found["by_hour"]), key=Decimal),
     )  # fmt: skip
 
 
@@ -129,8 +134,9 @@ def flow(request: Request) -> Response:
     found = charts.flow(desk_of(request), hours)
     columns = drawing.columns([[step["done"], step["other"]] for step in found["throughput"]], 90.0)
     return show.page(
-        request, "flow.html", found=found, columns=columns, timeline=drawing.timeline(found), hours=hours, choices=HOURS
-    )
+        request, "flow.html", found=found, columns=columns, timeline=drawing.timeline(found), hours=hours,
+        choices=HOURS, most=max(step["done"] + step["other"] for step in found["throughput"]),
+    )  # fmt: skip
 
 
 def audit(request: Request) -> Response:

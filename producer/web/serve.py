@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import threading
 import webbrowser
@@ -64,11 +65,17 @@ def serve(desk: Desk, listening: socket.socket, say: Callable[[str], None], *, b
         server_header=False, date_header=False, proxy_headers=False, timeout_graceful_shutdown=STOP_SECONDS,
         ws="none", http="h11", lifespan="on",
     )  # fmt: skip
+    logging.getLogger("uvicorn.error").addFilter(_worth_saying)
     say(link)
     if browser:
         threading.Thread(target=_open, args=(link,), daemon=True).start()
     with _quiet_end():
         uvicorn.Server(config).run(sockets=[listening])
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    """That a stream of events was still open at the end is no error: it always is, where a page is."""
+    return "without completing response" not in record.getMessage()
 
 
 def _open(link: str) -> None:

@@ -38,8 +38,8 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )  # fmt: skip
     found.filters |= {
-        "usd": usd, "clock": clock, "hour": hour, "day": day, "duration": duration, "number": number, "plain": visible,
-        "pretty": pretty, "word": word, "icon": icon, "seconds": from_iso, "iso": iso,
+        "usd": usd, "clock": clock, "minute": minute, "hour": hour, "day": day, "duration": duration, "number": number,
+        "plain": visible, "pretty": pretty, "word": word, "icon": icon, "seconds": from_iso, "iso": iso,
     }  # fmt: skip
     return found
 
@@ -105,6 +105,11 @@ def clock(at: str | float | None) -> str:
     moment = datetime.fromtimestamp(from_iso(at) if isinstance(at, str) else at)
     same = moment.date() == datetime.now().date()
     return moment.strftime("%H:%M:%S" if same else "%b %-d, %H:%M")
+
+
+def minute(at: str) -> str:
+    """A moment to come, of the ledger's, as local time to the minute."""
+    return datetime.fromtimestamp(from_iso(at)).strftime("%H:%M")
 
 
 def hour(at: float) -> str:

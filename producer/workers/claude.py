@@ -291,9 +291,7 @@ def _conclude(task: TaskMsg, session: ground.Session, run: Run) -> Result:
     verdict = classify(ending, time.time()) if run.abort is None else Verdict("permanent", run.abort)
     text = (run.output or "\n\n".join(run.listener.texts)) if verdict.outcome == "succeeded" else ""
     kept, refs = ground.keep_text(task, clean(text))
-    cost = None
-    if task.auth == "inherit" and run.cost is not None:
-        cost = max(0, run.cost - session.spent)
+    cost = None if run.cost is None else max(0, run.cost - session.spent)
     return _result(
         task,
         verdict,

@@ -124,6 +124,8 @@ def test_three_roles_from_one_task_to_a_tested_program(project: Project, supervi
     paid = Counter(line["turn"] for line in bill_lines(project) if line["task"] == built["id"] and line["cost_micros"])
     assert paid == dict.fromkeys(range(4), 1), "the second attempt went on where the first one broke off"
 
+    bills = {title: (task["cost_usd"], task["actual_cost_usd"]) for title, task in tasks.items()}
+    assert all(ours == theirs for ours, theirs in bills.values()), f"what the CLI reports is what was metered: {bills}"
     assert [a["state"] for a in tasks["Hopeless"]["attempts"]] == ["failed"] * 3
     assert "broken on purpose" in tasks["Hopeless"]["escalation_reason"]
     assert "broken on purpose" in (project.state / "escalations" / f"{hopeless}.md").read_text()

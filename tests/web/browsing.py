@@ -42,8 +42,8 @@ class Tab:
 
 
 @contextmanager
-def tab(link: str, *, width: int = 1280, height: int = 900, scheme: str = "light") -> Iterator[Tab]:
-    """A browser that came by the link, on the page Now."""
+def tab(link: str, *, width: int = 1280, height: int = 900, scheme: str = "light", live: bool = True) -> Iterator[Tab]:
+    """A browser that came by the link, on the page Now; ``live``: wait for its stream."""
     from playwright.sync_api import sync_playwright
 
     base = link.split("/enter")[0]
@@ -59,7 +59,8 @@ def tab(link: str, *, width: int = 1280, height: int = 900, scheme: str = "light
             one = Tab(context.new_page(), base)
             one.page.goto(link)
             one.page.wait_for_url(f"{base}/")
-            one.page.wait_for_selector("html[data-live=yes]")
+            if live:
+                one.page.wait_for_selector("html[data-live=yes]")
             yield one
         finally:
             browser.close()

@@ -13,7 +13,8 @@ import pytest
 from driving import Project, Supervisor
 from web_rig import Web
 
-from producer.web import api
+from producer.ledger import Store
+from producer.web import api, model
 from producer.web.openapi import document
 
 
@@ -168,6 +169,59 @@ def test_without_a_ledger_it_says_so(project: Project) -> None:
         assert web.get(path).status_code == 409
     assert web.get("/", accept="text/html").status_code == 409
     assert "does not exist" in web.get("/", accept="text/html").text
+
+
+def test_a_ledger_that_is_damaged_gone_or_held_is_a_409_in_words(web: Web) -> None:
+    ledger = web.project.state / "ledger.db"
+    with closing(apsw.Connection(str(ledger))) as whole:
+        whole.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    good = ledger.read_bytes()
+    for bad in (good[:4096] + b"\xff" * (len(good) - 4096), good[:100], b""):
+        ledger.write_bytes(bad)
+        unreadable(web)
+    ledger.unlink()
+    unreadable(web)
+    ledger.write_bytes(good)
+    holder = apsw.Connection(str(ledger))
+    with closing(holder):
+        holder.execute("BEGIN IMMEDIATE")
+        assert web.get("/").status_code == 200, "who writes does not keep a reader waiting"
+        holder.execute("ROLLBACK")
+
+
+def unreadable(web: Web) -> None:
+    for path in ("/api/state", "/api/tasks", "/api/tasks/parser", "/api/money", "/api/flow", "/api/audit"):
+        found = web.get(path)
+        assert found.status_code == 409 and "ledger.db" in found.json()["error"], f"{path}: {found.text}"
+    for path in ("/", "/tasks", "/tasks/parser", "/flow", "/money", "/audit", "/reports"):
+        page = web.get(path, accept="text/html")
+        assert page.status_code == 409 and "ledger.db" in page.text and "Traceback" not in page.text, path
+
+
+def test_what_needs_a_person_stands_on_the_first_page(filled: Project) -> None:
+    web = Web(filled)
+    page = web.get("/").text
+    needs = page[page.index('id="needs"') : page.index('id="fleet"')]
+    assert "Ask somebody" in needs and "Careful" in needs and "waits for your approval" in needs
+    assert "<button" not in needs, "nothing can be done without a supervisor"
+    assert "2 waiting, 1 blocked, 2 tasks need you" in page
+
+
+def test_what_an_agent_does_is_known_without_having_heard_it(web: Web) -> None:
+    """A page that is opened while a tool runs: no event tells of it any more, the log does."""
+    attempt = web.get("/api/tasks/under").json()["task"]["attempts"][0]["id"]
+    ledger = Store(web.project.places.ledger, head_file=web.project.places.state / "audit.head")
+    with closing(ledger) as store, store.transaction():
+        for command in ("echo early", "sleep 600"):
+            store.audit.append(
+                "tool_call", "qa", task="under", attempt=attempt, tool="Bash", input={"command": command}
+            )
+    worker = {"id": "W", "state": "busy", "task": "under", "attempt": attempt, "activity": "Bash"}
+    status = {"roles": {"qa": {"workers": [worker, {**worker, "task": "parser", "attempt": "other", "activity": ""}]}}}
+    with web.desk.reader() as reader:
+        assert model.doing(web.desk, reader, status) == {attempt: "Bash sleep 600", "other": "begins"}
+        web.desk.doing[attempt] = "says: done"
+        assert model.doing(web.desk, reader, status)[attempt] == "says: done", "what was heard is newer"
 
 
 def test_the_document_names_every_route_with_its_errors(web: Web) -> None:

@@ -39,6 +39,7 @@ def test_an_alarm_and_an_anchor_that_fails_stand_on_the_page(filled: Project, we
     found = web.get("/audit").text
     assert "row 3 &lt;i&gt;is&lt;/i&gt; missing" in found and "&lt;b&gt;no space&lt;/b&gt;" in found
     assert "The anchor command fails" in lead(web)
+    assert "The audit log does not hold" in web.get("/").text
     with filled.client() as client:
         client.perform("acknowledge_audit", reason="seen")
-    assert "row 3" not in lead(web)
+    assert "row 3" not in lead(web) and "does not hold" not in web.get("/").text

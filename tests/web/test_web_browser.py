@@ -188,11 +188,53 @@ def test_keyboard_only_and_the_theme(filled: Project) -> None:
         assert one.complaints == []
 
 
+@pytest.mark.timeout(180)
+def test_with_the_keyboard_alone_one_halts_resumes_approves_and_files(
+    filled: Project, supervise: Callable[..., Supervisor]
+) -> None:
+    supervise("--workers", "code=0", "--workers", "qa=0").ready(0)
+    with served(filled) as link, tab(link) as one:
+        page, keyboard = one.page, one.page.keyboard
+        keyboard.press("!")
+        page.locator("#kill-dialog[open]").wait_for()
+        keyboard.type("no mouse")
+        keyboard.press("Enter")
+        page.get_by_role("heading", name="Halted.").wait_for()
+        assert "no mouse" in (killswitch.read(filled.config().kill_switch).reason or "")
+        keyboard.press("!")
+        page.locator("#resume-dialog[open]").wait_for()
+        keyboard.press("Enter")
+        page.locator("#standing .good").wait_for()
+        for _ in range(40):
+            if page.evaluate("document.activeElement.getAttribute('aria-label')") == "Approve: Careful":
+                break
+            keyboard.press("Tab")
+        keyboard.press("Enter")
+        page.locator("#needs", has_text="Careful").wait_for(state="detached")
+        keyboard.press("c")
+        page.wait_for_url("**/tasks/new")
+        for label, text in (("f-title", "By keys"), ("f-desc", "Without a mouse")):
+            for _ in range(40):
+                if page.evaluate("document.activeElement.id") == label:
+                    break
+                keyboard.press("Tab")
+            keyboard.type(text)
+        for _ in range(10):
+            keyboard.press("Tab")
+            if page.evaluate("document.activeElement.textContent") == "File it":
+                break
+        keyboard.press("Enter")
+        page.wait_for_url(re.compile(r"/tasks/[0-9A-Z]{26}$"))
+        page.get_by_role("heading", name="By keys").wait_for()
+        assert one.complaints == []
+
+
+@pytest.mark.parametrize("width", [1280, 375])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(filled: Project, scheme: str) -> None:
+def test_axe_finds_nothing_serious(filled: Project, scheme: str, width: int) -> None:
     source = axe()
-    with served(filled) as link, tab(link, scheme=scheme) as one:
-        for path in PAGES:
+    with served(filled) as link, tab(link, scheme=scheme, width=width) as one:
+        for path in [*PAGES, "/tasks/ask", "/tasks/under", "/flow?hours=1"]:
             one.go(path)
             one.page.evaluate(source)
             found = one.page.evaluate("axe.run(document, {resultTypes: ['violations']})")

@@ -138,7 +138,7 @@ def served(project: Project, *words: str) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=20)
-        assert "Traceback" not in out + err, out + err
+        assert "Traceback" not in out + err and "ERROR" not in err, out + err
         assert process.returncode == 0
 
 

@@ -92,7 +92,6 @@ async function submit(form) {
     const { ok, data } = await post(form.dataset.post, found);
     if (ok) {
       leave(form, data);
-      if (!form.dataset.then) form.reset();
     } else show(form, data.field, data.error);
   } catch (error) {
     show(form, error.field, error.message);
@@ -101,13 +100,32 @@ async function submit(form) {
   }
 }
 
+function beside(button) {
+  for (let around = button.parentElement; around; around = around.parentElement) {
+    const place = around.querySelector("[data-button-error]");
+    if (place) return place;
+  }
+  return null;
+}
+
 async function press(button) {
-  const place = button.parentElement.querySelector("[data-button-error]"); // an event may take the button away meanwhile
+  const place = beside(button); // now: an event may take the button away meanwhile
   button.disabled = true;
   const { ok, data } = await post(button.dataset.post, JSON.parse(button.dataset.body || "{}"));
   button.disabled = false;
   if (place) place.textContent = ok ? "" : data.error;
   if (ok) leave(button, data);
+}
+
+// A dialog begins with what the server says now, not with what was written in it before.
+function ask(dialog) {
+  const form = dialog.querySelector("form");
+  if (form) {
+    form.reset();
+    clear(form);
+    for (const sure of form.querySelectorAll(".sure")) sure.hidden = true;
+  }
+  dialog.showModal();
 }
 
 async function elsewhere() {
@@ -118,7 +136,7 @@ async function elsewhere() {
 function clicked(event) {
   const target = event.target.closest("[data-dialog], [data-close], button[data-post], #elsewhere");
   if (!target || target.disabled) return;
-  if (target.dataset.dialog) document.getElementById(target.dataset.dialog).showModal();
+  if (target.dataset.dialog) ask(document.getElementById(target.dataset.dialog));
   else if (target.hasAttribute("data-close")) target.closest("dialog").close();
   else if (target.id === "elsewhere") elsewhere();
   else press(target);

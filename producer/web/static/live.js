@@ -5,6 +5,7 @@ import { tick } from "./clocks.js";
 
 const GAP = 80; // least milliseconds between two looks
 const AGAIN = 3000;
+const AWAY = "The dashboard is not reachable; trying again.";
 const page = document.body.dataset;
 const query = new URLSearchParams(location.search);
 const still = query.has("before") || query.has("text"); // a page of the past, or a search, is not redrawn
@@ -15,6 +16,7 @@ let under = false;
 let wanted = false;
 let pause = GAP;
 let timer = 0;
+const notices = { stream: "", page: "" }; // what the reader has to know of the connection, and of what it brings
 
 function load() {
   return new Promise((resolve, reject) => {
@@ -22,7 +24,7 @@ function load() {
     request.open("GET", location.href);
     request.responseType = "document";
     request.setRequestHeader("Accept", "text/html");
-    request.onload = () => (request.status === 200 ? resolve(request.response) : reject(new Error(String(request.status))));
+    request.onload = () => resolve({ status: request.status, fresh: request.response });
     request.onerror = () => reject(new Error("unreachable"));
     request.send();
   });
@@ -35,15 +37,11 @@ export async function refresh() {
   wanted = false;
   const begun = performance.now();
   try {
-    const fresh = await load();
-    for (const region of document.querySelectorAll("[data-live]")) {
-      const other = fresh.getElementById(region.id);
-      if (other) morph(region, other);
-    }
-    tick();
-    document.documentElement.dataset.refreshed = String(Number(document.documentElement.dataset.refreshed || 0) + 1);
-  } catch (error) {
-    if (error.message === "401") say("The session has ended: run producerctl ui for a new link.");
+    const { status, fresh } = await load();
+    if (status === 200) draw(fresh);
+    say("page", status === 200 ? "" : failed(status, fresh));
+  } catch {
+    // nobody answered: the stream notices that, too, and says so
   }
   pause = Math.max(GAP, 2 * (performance.now() - begun)); // a slow page is looked at less often
   under = false;
@@ -53,10 +51,29 @@ export async function refresh() {
   }, pause);
 }
 
-function say(text) {
+function draw(fresh) {
+  if (page.page === "failure") location.reload(); // what was missing is there again
+  for (const region of document.querySelectorAll("[data-live]:not(dialog[open])")) {
+    const other = fresh.getElementById(region.id);
+    if (other) morph(region, other);
+  }
+  tick();
+  document.documentElement.dataset.refreshed = String(Number(document.documentElement.dataset.refreshed || 0) + 1);
+}
+
+function failed(status, fresh) {
+  if (page.page === "failure") return "";
+  if (status === 401) return "The session has ended: run producerctl ui for a new link.";
+  const why = fresh?.querySelector("main .lead")?.textContent || `the dashboard answered ${status}`;
+  return `This page shows how it was: ${why}`;
+}
+
+function say(about, text) {
+  notices[about] = text;
   const line = document.getElementById("link-state");
-  line.textContent = text;
-  line.hidden = !text;
+  const shown = notices.page || notices.stream;
+  if (line.textContent !== shown) line.textContent = shown;
+  line.hidden = !shown;
 }
 
 function said(event) {
@@ -94,21 +111,31 @@ function open() {
   const parameters = new URLSearchParams();
   if (page.task) parameters.set("task", page.task);
   if (last) parameters.set("after", last);
-  source = new EventSource(`/api/events?${parameters}`);
+  const address = `/api/events?${parameters}`;
+  source = new EventSource(address);
   source.addEventListener("happened", happened);
   source.addEventListener("hello", (message) => {
     last = message.lastEventId || last;
-    say("");
+    say("stream", "");
     document.documentElement.dataset.live = "yes";
   });
   source.addEventListener("error", () => {
     document.documentElement.dataset.live = "no";
-    say("The dashboard is not reachable; trying again.");
-    if (source.readyState === EventSource.CLOSED) {
-      source = null;
-      setTimeout(() => source || document.hidden || open(), AGAIN);
-    }
+    if (source.readyState !== EventSource.CLOSED) return say("stream", AWAY);
+    source = null; // it was refused, and an EventSource does not say why
+    explain(address);
+    setTimeout(() => source || document.hidden || open(), AGAIN);
   });
+}
+
+async function explain(address) {
+  try {
+    const response = await fetch(address);
+    if (response.ok) response.body.cancel();
+    else say("stream", (await response.json()).error);
+  } catch {
+    say("stream", AWAY);
+  }
 }
 
 function seen() {

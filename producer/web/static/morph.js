@@ -17,7 +17,7 @@ function alike(one, other) {
 }
 
 export function morph(from, to) {
-  if (from.isEqualNode(to)) return;
+  if (from.isEqualNode(to) || from.dataset?.mine !== undefined) return; // data-mine: what the page itself writes there
   attributes(from, to);
   const known = new Map([...from.children].filter(keyOf).map((child) => [keyOf(child), child]));
   let here = from.firstChild;
