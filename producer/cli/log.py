@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 
 from producer.cli import screen
+from producer.cli.wording import INDENT
 
 
 class _Lines:
@@ -16,7 +17,10 @@ class _Lines:
 
     def msg(self, message: str) -> None:
         """One line."""
-        screen.note(message, "")
+        first, _, rest = message.partition("\n")
+        screen.hang(first, INDENT, stderr=True)
+        if rest:  # a traceback keeps its lines
+            screen.note(rest, "")
 
     debug = info = warning = warn = error = critical = exception = fatal = failure = log = msg
 
