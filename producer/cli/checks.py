@@ -193,7 +193,7 @@ def _auth_in_force(app: App, mode: str) -> Iterator[Finding]:
     if app.supervisor() is None:
         return
     try:
-        found = app.ask("status", 5.0)
+        found = app.ask("status", 5.0, brief=True)
     except ProducerError:
         return  # told by the check of the supervisor
     running, gateway = found.get("auth"), found.get("gateway")
@@ -297,7 +297,7 @@ def _supervisor(app: App) -> Iterator[Finding]:
         yield Finding("supervisor", "ok", "none is running")
         return
     try:
-        app.ask("status", 5.0)
+        app.ask("status", 5.0, brief=True)
         yield Finding("supervisor", "ok", f"{holder}, {holder.version}")
     except ProducerError as error:
         yield Finding("supervisor", "fail", str(error), "look at its log; `producerctl kill --now` works without it")

@@ -73,16 +73,15 @@ class Feed:
 
     def status(self) -> dict[str, Any]:
         """The state of everything now."""
-        from producer.cli.snapshot import from_ledger
+        from producer.cli.snapshot import complete, from_ledger
 
         holder = self._app.supervisor()
         if holder is not None:
             try:
                 self._control = self._control or Control(self._app.places)
-                reply = self._control.ask("status", {}, STATUS_SECONDS)
+                reply = self._control.ask("status", {"brief": True}, STATUS_SECONDS)
                 if reply.ok:
-                    found: dict[str, Any] = reply.result
-                    return found
+                    return complete(reply.result, self.reader())
             except (NoSupervisor, WireError):
                 pass
         return from_ledger(self._app, self.reader(), holder)
