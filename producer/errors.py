@@ -124,9 +124,13 @@ class WireError(ProducerError):
 
 
 class AuthError(ProducerError):
-    """No usable way to authenticate with the model API."""
+    """No usable way to authenticate with the model API. ``mend`` says what to do."""
 
     exit_code = 2
+
+    def __init__(self, problem: str, mend: str = "") -> None:
+        self.problem, self.mend = problem, mend
+        super().__init__(": ".join(part for part in (problem, mend) if part))
 
 
 class LedgerError(ProducerError, RuntimeError):

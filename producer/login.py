@@ -20,6 +20,7 @@ from producer.ids import iso
 
 FILE = ".credentials.json"
 MAX_BYTES = 64 * 1024
+LOG_IN = "run `claude` and log in"
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,11 @@ def read(path: Path) -> Login:
         oauth = content["claudeAiOauth"]
         token, expires = oauth["accessToken"], oauth.get("expiresAt")
     except OSError as error:
-        raise AuthError(f"{path}: cannot be read: {error.strerror}") from None
+        raise AuthError(f"{path}: cannot be read: {error.strerror}", LOG_IN) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise AuthError(f"{path}: holds no login of Claude Code: run `claude` and log in") from None
+        raise AuthError(f"{path}: holds no login of Claude Code", LOG_IN) from None
     if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable():
-        raise AuthError(f"{path}: holds no login of Claude Code: run `claude` and log in")
+        raise AuthError(f"{path}: holds no login of Claude Code", LOG_IN)
     known = isinstance(expires, (int, float)) and not isinstance(expires, bool)
     return Login(token, expires / 1000 if known else None)
 
@@ -61,7 +62,8 @@ def usable(path: Path, now: float) -> Login:
     login = read(path)
     if login.expires is not None and login.expired(now):
         raise AuthError(
-            f"the login in {path} expired at {iso(login.expires)}: run `claude` once, which alone may renew it, or let "
-            "`claude setup-token` make a token that lasts and set CLAUDE_CODE_OAUTH_TOKEN"
+            f"the login in {path} expired at {iso(login.expires)}",
+            "run `claude` once, which alone may renew it, or let `claude setup-token` make a token that lasts and set "
+            "CLAUDE_CODE_OAUTH_TOKEN",
         )
     return login

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        _abandon_stdout()
+        screen.abandon(1)
     sys.exit(code)
 
 
@@ -45,7 +44,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
         screen.error("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        _abandon_stdout()
+        screen.abandon(1)
         return 1
     except Exception as error:
         if app.debug:
@@ -77,8 +76,3 @@ def _line(error: Exception) -> str:
 
 def _exit_code(error: Exception) -> int:
     return error.exit_code if isinstance(error, (ProducerError, click.ClickException)) else 1
-
-
-def _abandon_stdout() -> None:
-    """Nobody reads any more: have the interpreter's last flush go nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -12,7 +12,9 @@ from producer.wire.messages import Event
 
 RATE_WINDOW = 10.0
 TAIL = 60  # as many as a high terminal shows
-ROUTINE = frozenset({"cost", "tool_call", "dispatch", "attempt.started", "decision", "asset"})
+ROUTINE = frozenset(
+    {"cost", "tool_call", "tool_failed", "dispatch", "attempt.started", "decision", "asset", "standing", "worker_left"}
+)
 NEWS = frozenset({"progress.retry", "progress.note"})
 
 
@@ -38,7 +40,7 @@ class Board:
         self._tokens: deque[tuple[float, int]] = deque()
         self.status: dict[str, Any] = {}
         self.seen_at = 0.0
-        self.escalated: list[str] = []
+        self.escalated: list[tuple[str, str]] = []
         self.tail: deque[str] = deque(maxlen=TAIL)
 
     def hear(self, event: Event) -> None:

@@ -152,20 +152,22 @@ def _workspaces(app: App) -> Iterator[Finding]:
 
 def _auth(app: App) -> Iterator[Finding]:
     from producer.config import project_env
+    from producer.config.environment import DEFAULT_UPSTREAM, upstream
     from producer.supervisor import RunOptions
     from producer.supervisor.auth import decide
 
-    mend = "put ANTHROPIC_API_KEY=... into the project's .env, or run with --rehearse"
+    env = project_env(app.config)
     try:
-        auth = decide(app.config, RunOptions(), project_env(app.config))
+        auth = decide(app.config, RunOptions(), env)
     except AuthError as error:
-        yield Finding("auth", "fail", str(error), mend)
+        yield Finding("auth", "fail", error.problem, error.mend)
         return
-    way = (
-        f"the gateway meters and caps every request; {auth.source}"
-        if auth.metered
-        else "no gateway: spending is what the SDK reports"
-    )
+    way = "no gateway: spending is what the SDK reports"
+    if auth.metered:
+        to = upstream(app.config, env)
+        passed = f" and passes it to {to}" if to != DEFAULT_UPSTREAM else ""
+        way = f"the gateway meters and caps every request{passed}; {auth.source}"
+    mend = f"to have requests metered: ANTHROPIC_API_KEY=... in {app.config.project_root / '.env'}"
     yield Finding(
         "auth", "warn" if auth.warning else "ok", f"{auth.mode}; {auth.warning or way}", mend if auth.warning else ""
     )
@@ -191,7 +193,7 @@ def _auth_in_force(app: App, mode: str) -> Iterator[Finding]:
     if app.supervisor() is None:
         return
     try:
-        found = app.ask("status", 5.0)
+        found = app.ask("status", 5.0, brief=True)
     except ProducerError:
         return  # told by the check of the supervisor
     running, gateway = found.get("auth"), found.get("gateway")
@@ -295,7 +297,7 @@ def _supervisor(app: App) -> Iterator[Finding]:
         yield Finding("supervisor", "ok", "none is running")
         return
     try:
-        app.ask("status", 5.0)
+        app.ask("status", 5.0, brief=True)
         yield Finding("supervisor", "ok", f"{holder}, {holder.version}")
     except ProducerError as error:
         yield Finding("supervisor", "fail", str(error), "look at its log; `producerctl kill --now` works without it")

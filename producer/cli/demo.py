@@ -20,6 +20,10 @@ from producer.errors import UsageError
 from producer.sandbox import Way, choice, in_force
 
 CONFIG = "producer.yaml"
+OPEN = ("pending", "blocked", "in_progress")
+NEXT = ("producerctl status", "producerctl task list --status done", "producerctl report", "producerctl ui")
+NEXT_UNFINISHED = ("producerctl run --once --rehearse", "producerctl task list --status all", "producerctl status")
+INTERRUPTED = 130
 SEED = "seed_tasks.json"
 OURS = ("agent-state", "agents", "__pycache__", ".git", ".env", ".claude")
 
@@ -42,13 +46,16 @@ def demo(app: App, directory: Path | None, as_json: bool) -> int:
     project.config_file, project.debug = str(target / CONFIG), app.debug
     with project.client() as ledger:
         ledger.seed_from_json(target / SEED)
-    screen.note(f"a project with three roles in {target}; the model is scripted, everything else is real")
-    screen.note(held(project))
+    screen.note(f"a project with three roles in {target}")
+    screen.note(f"the model is scripted, everything else is real; {held(project)}")
     before, began = _files(target), time.monotonic()
-    code = serve(project, once=True, script=SCRIPT)
+    try:
+        code = serve(project, once=True, script=SCRIPT)
+    except KeyboardInterrupt:  # before the supervisor minds signals
+        code = INTERRUPTED
     found = summary(project, target, before, time.monotonic() - began)
     screen.show_json(found) if as_json else _show(found)
-    return code
+    return code or int(found["unfinished"])
 
 
 def scaffold(directory: Path | None) -> Path:
@@ -80,13 +87,15 @@ def summary(app: App, target: Path, before: set[str], seconds: float) -> dict[st
     from producer.ledger import standing
 
     with app.reader() as reader:
+        counts = reader.counts()
         tokens = standing.tokens(reader)
         total = {name: sum(row[name] for row in tokens.values()) for name in next(iter(tokens.values()), {})}
         return {
             "directory": str(target),
             "ledger": str(app.config.ledger_db),
             "seconds": round(seconds, 1),
-            "queue": reader.counts(),
+            "unfinished": any(counts[name] for name in OPEN),
+            "queue": counts,
             "files": sorted(_files(target) - before),
             "tokens": total,
             "list_price_usd": format_usd(standing.cost(reader)),
@@ -100,6 +109,8 @@ def _show(found: dict[str, Any]) -> None:
     cached = count("cache_read_tokens", 0) + count("cache_write_5m_tokens", 0) + count("cache_write_1h_tokens", 0)
     sent = f"{count('input_tokens', 0) + cached:,} in ({cached:,} through the cache), {count('output_tokens', 0):,} out"
     screen.say("")
+    if found["unfinished"]:
+        screen.say("not finished; what is done is kept, and the rest can go on where it was", "yellow")
     screen.say(f"tasks    {counts} in {found['seconds']:.0f} s", "bold")
     screen.say(f"files    {' '.join(found['files']) or 'none'}")
     screen.say(f"tokens   {sent}, {count('requests', 0)} model requests")
@@ -107,7 +118,7 @@ def _show(found: dict[str, Any]) -> None:
     screen.say(f"ledger   {found['ledger']}")
     screen.say("")
     screen.say(f"Try next, after cd {shlex.quote(found['directory'])}:")
-    for command in ("producerctl status", "producerctl task list --status done", "producerctl report"):
+    for command in NEXT_UNFINISHED if found["unfinished"] else NEXT:
         screen.say(f"  {command}", "cyan")
 
 

@@ -123,7 +123,7 @@ def _supervisor(directory: Path) -> Iterator[Ask]:
 
     def there() -> bool:
         try:
-            return bool(ask("status"))
+            return bool(ask("status", brief=True))
         except (NoSupervisor, WireError):
             if process.poll() is not None:
                 raise ProducerError(f"drill: {(directory / 'log').read_text()[-500:]}") from None

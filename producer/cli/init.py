@@ -14,6 +14,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
+from difflib import unified_diff
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
@@ -50,8 +51,12 @@ def init(directory: Path, force: bool, non_interactive: bool, no_chat: bool) -> 
     settings = default_settings(target)
     exists = (target / CONFIG).exists()
     if exists and not force:
-        show(target, plan(target, settings, force=True), "would ")
-        raise UsageError(f"{printable(target / CONFIG)} exists: nothing was changed; --force overwrites these files")
+        changes = plan(target, settings, force=True)
+        show(target, changes, "would ")
+        kept = "nothing was changed; " + (
+            "--force does this" if any(change.writes for change in changes) else "every file is as init writes it"
+        )
+        raise UsageError(f"{printable(target / CONFIG)} exists: {kept}")
     if not non_interactive and at_terminal():
         settings = ask(settings)
     changes = plan(target, settings, force=force)
@@ -69,10 +74,12 @@ def at_terminal() -> bool:
 
 def ask(defaults: Settings) -> Settings:
     """The wizard."""
+    click.echo("Three questions; Enter takes what stands in brackets.")
     name = click.prompt("Project name", default=defaults.project_name, value_proc=_line)
-    topic = click.prompt(
-        "ntfy topic for notifications (none: no pushes)", default=defaults.ntfy_topic or "none", value_proc=_topic
+    click.echo(
+        "Pushes to your phone go through an ntfy topic. Whoever knows it reads along; a blank or `none`: no pushes."
     )
+    topic = click.prompt("ntfy topic", default=defaults.ntfy_topic or "none", value_proc=_topic)
     same = defaults.subject_prefix == defaults.project_name
     prefix = click.prompt("Subject prefix", default=name if same else defaults.subject_prefix, value_proc=_line)
     return Settings(name, topic, prefix)
@@ -97,7 +104,15 @@ def show(target: Path, changes: list[Change], would: str) -> None:
     """One line a file: what becomes of it."""
     words = {"extend": "add lines to", "unchanged": "leave", "keep": "keep"}
     for change in sorted(changes, key=lambda change: change.path):
-        click.echo(f"  {would}{words.get(change.what, change.what)} {printable(change.path.relative_to(target))}")
+        lost = f" ({_difference(change)})" if change.what == "overwrite" else ""
+        click.echo(f"  {would}{words.get(change.what, change.what)} {printable(change.path.relative_to(target))}{lost}")
+
+
+def _difference(change: Change) -> str:
+    """How many lines an overwritten file loses, and gains."""
+    steps = list(unified_diff(change.old.splitlines(), change.text.splitlines(), n=0, lineterm=""))[2:]
+    gone, new = (sum(step.startswith(sign) for step in steps) for sign in "-+")
+    return f"-{gone} +{new} lines"
 
 
 def say_next(target: Path, settings: Settings) -> None:

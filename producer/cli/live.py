@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from producer.cli import screen
 from producer.cli.app import App
-from producer.cli.wording import is_empty
+from producer.cli.wording import INDENT, is_empty
 from producer.errors import LedgerUnusable, NoSupervisor, ProducerError, WireError
 from producer.wire.messages import Event
 from producer.wire.sockets import Control, Events
@@ -29,7 +29,8 @@ STATUS_SECONDS = 1.0
 JOIN_SECONDS = 3.0
 LAST_EVENTS = 10_000
 MOST_ESCALATED = 3
-HIDDEN = frozenset({"tool_call", "progress.usage", "standing"})  # told by progress.tool_call, by cost; no task's
+# Told by the progress of the run, by cost; no task's.
+HIDDEN = frozenset({"tool_call", "tool_failed", "progress.usage", "standing"})
 
 
 def connect(app: App, seconds: float) -> Events:
@@ -72,28 +73,28 @@ class Feed:
 
     def status(self) -> dict[str, Any]:
         """The state of everything now."""
-        from producer.cli.snapshot import from_ledger
+        from producer.cli.snapshot import complete, from_ledger
 
         holder = self._app.supervisor()
         if holder is not None:
             try:
                 self._control = self._control or Control(self._app.places)
-                reply = self._control.ask("status", {}, STATUS_SECONDS)
+                reply = self._control.ask("status", {"brief": True}, STATUS_SECONDS)
                 if reply.ok:
-                    found: dict[str, Any] = reply.result
-                    return found
+                    return complete(reply.result, self.reader())
             except (NoSupervisor, WireError):
                 pass
         return from_ledger(self._app, self.reader(), holder)
 
-    def escalated(self) -> list[str]:
-        """The tasks that wait for a person, a line each, oldest first."""
+    def escalated(self) -> list[tuple[str, str]]:
+        """The tasks that wait for a person, oldest first: which, and why."""
         rows = self.reader().list(status="escalated", limit=MOST_ESCALATED + 1)
-        lines = [
-            f"{r['id']}  [{r['agent_owner']}]  {r['title']}: {r['escalation_reason'] or ''}"
+        found = [
+            (f"{r['id']}  [{r['agent_owner']}]  {r['title']}", r["escalation_reason"] or "no reason given")
             for r in rows[:MOST_ESCALATED]
         ]
-        return [*lines, *(["and more: producerctl task list --status escalated"] if len(rows) > MOST_ESCALATED else [])]
+        more = ("and more: producerctl task list --status escalated", "")
+        return [*found, *([more] if len(rows) > MOST_ESCALATED else [])]
 
     def reader(self) -> Reader:
         """The ledger, opened once."""
@@ -127,7 +128,7 @@ def draw(app: App, stop: threading.Event, *, stderr: bool) -> None:
     due = 0.0
     try:
         board.see(feed.status(), time.time())
-        with Live(render(board, time.time(), console.height), console=console, auto_refresh=False) as live:
+        with Live(render(board, time.time(), *console.size), console=console, auto_refresh=False) as live:
             while not stop.is_set():
                 for event in feed.events(FRAME):
                     board.hear(event)
@@ -135,9 +136,9 @@ def draw(app: App, stop: threading.Event, *, stderr: bool) -> None:
                     board.see(feed.status(), time.time())
                     board.escalated = feed.escalated()
                     due = time.monotonic() + STATUS_SECONDS
-                live.update(render(board, time.time(), console.height), refresh=True)
+                live.update(render(board, time.time(), *console.size), refresh=True)
             board.finish(feed.status(), time.time())
-            live.update(render(board, time.time(), console.height), refresh=True)
+            live.update(render(board, time.time(), *console.size), refresh=True)
     finally:
         feed.close()
 
@@ -184,9 +185,13 @@ def _guarded(app: App, stop: threading.Event, table: bool) -> None:
         while not _is_ours(app):
             if stop.wait(0.02):
                 return
-        draw(app, stop, stderr=True) if table else tell(app, stop, screen.note)
+        draw(app, stop, stderr=True) if table else tell(app, stop, _below_itself)
     except Exception as error:  # the view is a convenience; the run goes on without it
         screen.warn(f"the live view ended: {type(error).__name__}: {error}")
+
+
+def _below_itself(text: str) -> None:
+    screen.hang(text, INDENT, "dim", stderr=True)
 
 
 def _is_ours(app: App) -> bool:

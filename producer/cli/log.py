@@ -9,6 +9,7 @@ import logging
 import time
 
 from producer.cli import screen
+from producer.cli.wording import INDENT
 
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
@@ -21,9 +22,9 @@ class _Lines(logging.Handler):
         at = time.strftime("%H:%M:%S", time.localtime(record.created))
         more = (f"{name}={value}" for name, value in sorted(vars(record).items()) if name not in STANDARD)
         line = "  ".join([at, f"{record.levelname.lower():<10}", record.getMessage(), *more])
-        if record.exc_info:
-            line += "\n" + logging.Formatter().formatException(record.exc_info)
-        screen.note(line, "")
+        screen.hang(line, INDENT, stderr=True)
+        if record.exc_info:  # a traceback keeps its lines
+            screen.note(logging.Formatter().formatException(record.exc_info), "")
 
 
 def configure(debug: bool) -> None:

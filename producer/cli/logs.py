@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ALL_ROWS = 100_000
 LOOK_SECONDS = 1.0
+TWICE = frozenset({"tool_call", "tool_failed", "standing"})  # told by the progress of the run, or of no task
 
 
 @click.command()
@@ -87,9 +88,9 @@ def titles(reader: Reader) -> Callable[[str], str]:
 
 def show(event: Event, as_json: bool, title: Callable[[str], str] | None = None) -> None:
     """Print one event on one line."""
-    from producer.cli.wording import line
+    from producer.cli.wording import INDENT, line
 
-    screen.show_json_line(asdict(event)) if as_json else screen.say(line(event, title))
+    screen.show_json_line(asdict(event)) if as_json else screen.hang(line(event, title), INDENT)
 
 
 def _print_history(app: App, task: str | None, lines: int, as_json: bool) -> float:
@@ -120,5 +121,5 @@ def _follow(
                 if app.supervisor() is None:
                     screen.note("the supervisor has left")
                     return
-            elif event.at >= until and (task is None or event.task == task) and event.kind != "tool_call":
+            elif event.at >= until and (task is None or event.task == task) and event.kind not in TWICE:
                 show(event, as_json, title)

@@ -26,7 +26,7 @@ _INVOKER = re.compile(r"claude|echo|[A-Za-z_][\w.]*:[A-Za-z_]\w*")
     is_flag=False,
     flag_value=str(SCRIPT),
     default=None,
-    help="With a scripted model: no key, no cost. Default: the demo's script.",
+    help="With a scripted model: no key, no cost. A script, or a directory of recordings; default: the demo's script.",
 )
 @click.option("--workers", multiple=True, metavar="ROLE=N", help="How many workers a role has; may be repeated.")
 @click.option("--invoker", default="claude", show_default=True, help="claude, echo or MODULE:NAME.")

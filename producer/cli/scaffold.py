@@ -44,11 +44,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Change:
-    """One file of the scaffold, and what becomes of it."""
+    """One file of the scaffold, and what becomes of it; ``old``: what it holds, where that would be lost."""
 
     path: Path
     text: str
     what: Literal["create", "overwrite", "extend", "keep", "unchanged"]
+    old: str = ""
 
     @property
     def writes(self) -> bool:
@@ -155,7 +156,8 @@ def _change(path: Path, text: str, force: bool) -> Change:
         return _extend(path, old.decode("utf-8", "surrogateescape"), text)
     if old == text.encode():
         return Change(path, text, "unchanged")
-    return Change(path, text, "overwrite" if force or path.name == CONFIG else "keep")
+    before = old.decode("utf-8", "replace")
+    return Change(path, text, "overwrite" if force or path.name == CONFIG else "keep", before)
 
 
 def _extend(path: Path, old: str, lines: str) -> Change:

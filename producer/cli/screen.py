@@ -66,14 +66,14 @@ def say(text: object = "", style: str = "") -> None:
     _print(visible(text), style, stderr=False)
 
 
-def hang(text: object, indent: int, style: str = "") -> None:
+def hang(text: object, indent: int, style: str = "", *, stderr: bool = False) -> None:
     """Print a result of one line; on a terminal it goes on below itself where it is too long. Nothing in it is cut."""
     content = visible(text)
-    if terminal():
-        lines = textwrap.wrap(content, max(40, console().width), subsequent_indent=" " * indent,
+    if terminal(stderr):
+        lines = textwrap.wrap(content, max(40, console(stderr).width), subsequent_indent=" " * indent,
                               break_long_words=False, break_on_hyphens=False)  # fmt: skip
         content = "\n".join(lines)
-    _print(content, style, stderr=False)
+    _print(content, style, stderr)
 
 
 def note(text: object, style: str = "dim") -> None:
@@ -150,6 +150,23 @@ def _rich_table(columns: Sequence[str], cells: list[list[str]], right: Sequence[
 
 
 def _print(content: str, style: str, stderr: bool) -> None:
+    if not stderr:
+        _write(content, style, stderr=False)
+        return
+    try:
+        _write(content, style, stderr=True)
+    except OSError:  # the terminal has gone, as with a broken ssh: what runs here goes on, unseen
+        abandon(2)
+
+
+def abandon(descriptor: int) -> None:
+    """Nobody reads any more: what is still to be written there goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def _write(content: str, style: str, stderr: bool) -> None:
     stream = sys.stderr if stderr else sys.stdout
     if not terminal(stderr):
         stream.write(content + "\n")

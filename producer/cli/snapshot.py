@@ -27,12 +27,18 @@ def snapshot(app: App, seconds: float = 5.0) -> dict[str, Any]:
     holder = app.supervisor()
     if holder is not None:
         try:
-            found: dict[str, Any] = app.ask("status", seconds)
-            return found
+            found: dict[str, Any] = app.ask("status", seconds, brief=True)
+            with app.reader() as reader:
+                return complete(found, reader)
         except (NoSupervisor, LedgerBusy):
             pass
     with app.reader() as reader:
         return from_ledger(app, reader, holder)
+
+
+def complete(found: dict[str, Any], reader: Reader) -> dict[str, Any]:
+    """A supervisor's brief answer with queue and events: whoever looks counts, in a process of its own."""
+    return {**found, "queue": reader.counts(), "events": reader.audit_tail(EVENTS)}
 
 
 def from_ledger(app: App, reader: Reader, holder: Holder | None = None, *, brief: bool = False) -> dict[str, Any]:

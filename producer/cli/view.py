@@ -13,35 +13,40 @@ from producer.core.text import one_line
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+    from rich.text import Text
 
-FRAME_LINES = 14  # everything that is not a worker, with the least of news
-LEAST_NEWS = 6
-TABLE_LINES = 3  # around the workers
+LEAST_NEWS = 3
+LEAST_WORKERS = 4
+TABLE_LINES = 3  # two lines of head, and a blank one
 SHOWN = ("pending", "blocked", "in_progress", "done", "failed", "escalated", "killed")
+RARE = ("blocked", "failed", "killed")
 
 
-def render(board: Board, now: float, height: int) -> RenderableType:
-    """The whole view, no higher than the terminal."""
+def render(board: Board, now: float, width: int, height: int) -> RenderableType:
+    """The whole view: no higher than the terminal, and no line of it wider."""
     from rich.console import Group
     from rich.text import Text
 
     if not board.status:
         return Text("waiting for the supervisor")
-    parts: list[RenderableType] = [_head(board.status)]
+    head, blank = _head(board.status), Text("")
+    sums = [_queue(board.status), *_money(board.status, width), Text(f"speed    {board.rate(now):.0f} tokens/s")]
+    for which, why in board.escalated:
+        sums.append(Text(f"needs you  {one_line(which)}", "bold red"))
+        sums += [Text(f"           {one_line(why)}", "red")] if why else []
+    left = height - len(head) - len(sums) - 3  # two blank lines, and the cursor's
+    table: list[RenderableType] = []
     if not board.status["supervisor"].get("finished"):
-        parts.append(_workers(board, now, max(4, height - FRAME_LINES)))
-    parts += [_queue(board.status), *_money(board.status), Text(f"speed    {board.rate(now):.0f} tokens/s", "cyan")]
-    parts += [
-        Text(f"needs you  {one_line(line)}", "bold red", no_wrap=True, overflow="ellipsis") for line in board.escalated
-    ]
-    parts.append(Text(""))
-    shown = len(board.lines(now)) + sum(row["state"] != "ok" for row in board.status["roles"].values())
-    room = max(LEAST_NEWS, height - shown - len(parts) - TABLE_LINES)
-    parts += [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in [*board.tail][-room:]]
-    return Group(*parts)
+        grid = _workers(board, now, max(LEAST_WORKERS, left - LEAST_NEWS - TABLE_LINES))
+        table, left = [grid, blank], left - grid.row_count - TABLE_LINES
+    news = [Text(line, style="dim") for line in [*board.tail][-left:]] if left > 0 else []
+    for line in (*head, *sums, *news):
+        line.no_wrap, line.overflow = True, "ellipsis"
+    return Group(*head, blank, *table, *sums, blank, *news)
 
 
-def _head(status: dict[str, Any]) -> RenderableType:
+def _head(status: dict[str, Any]) -> list[Text]:
+    """The project and its supervisor; below it the kill switch, where it is armed."""
     from rich.text import Text
 
     supervisor, switch = status["supervisor"], status["kill_switch"]
@@ -56,22 +61,23 @@ def _head(status: dict[str, Any]) -> RenderableType:
         head.append("no supervisor is running", "yellow")
     if status.get("rehearsal"):
         head.append("  rehearsal: scripted model, nothing is spent", "cyan")
-    if switch["armed"]:
-        head.append("  KILL SWITCH ARMED: ", "bold red")
-        head.append_text(screen.text(switch["reason"] or "no reason given", "red"))
-    return head
+    if not switch["armed"]:
+        return [head]
+    return [head, screen.text(f"KILL SWITCH ARMED: {switch['reason'] or 'no reason given'}", "bold red")]
 
 
 def _workers(board: Board, now: float, most: int) -> Table:
     from rich import box
     from rich.table import Table
 
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", expand=True)
+    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold", expand=True)
     for name, ratio in (("role", None), ("state", None), ("task", 3), ("does now", 4)):
         grid.add_column(name, ratio=ratio, no_wrap=True, overflow="ellipsis")
     for name in ("s", "$"):
         grid.add_column(name, justify="right", no_wrap=True)
     lines = board.lines(now)
+    held = {role: row for role, row in board.status["roles"].items() if row["state"] != "ok"}
+    most = max(LEAST_WORKERS, most - len(held) - 1) if len(lines) + len(held) > most else len(lines)
     for line in lines[:most]:
         seconds = f"{line.seconds:.0f}" if line.task else ""
         cost = _usd(line.cost) if line.task else ""
@@ -79,38 +85,39 @@ def _workers(board: Board, now: float, most: int) -> Table:
         grid.add_row(*(screen.text(cell) for cell in cells))
     if len(lines) > most:
         grid.add_row(screen.text(f"and {len(lines) - most} more", "dim"))
-    for role, row in board.status["roles"].items():
-        if row["state"] != "ok":
-            until = f"until {_clock(row['until'])}" if row.get("until") else ""
-            grid.add_row(*(screen.text(cell) for cell in (role, row["state"], row.get("reason") or "", until)))
+    for role, row in held.items():
+        until = f"until {_clock(row['until'])}" if row.get("until") else ""
+        grid.add_row(*(screen.text(cell) for cell in (role, row["state"], row.get("reason") or "", until)))
     return grid
 
 
-def _queue(status: dict[str, Any]) -> RenderableType:
+def _queue(status: dict[str, Any]) -> Text:
+    """How many tasks are in each state; of those that are rare only what there is."""
     from rich.text import Text
 
     line = Text("queue    ")
     for name in SHOWN:
         number = status["queue"][name]
-        style = screen.STYLES.get(name, "") if number else "dim"
-        line.append(f"{number} {name.replace('_', ' ')}   ", style)
+        if number or name not in RARE:
+            line.append(f"{number} {name.replace('_', ' ')}   ", screen.STYLES.get(name, "") if number else "dim")
     return line
 
 
-def _money(status: dict[str, Any]) -> list[RenderableType]:
-    """The project, and the roles that spent or hold something, three a line."""
+def _money(status: dict[str, Any], width: int) -> list[Text]:
+    """The project, and the roles that spent or hold something, as many on a line as fit."""
     from rich.text import Text
 
-    budget, parts = status["budget"], list[str]()
+    budget, lines = status["budget"], [Text("money    ")]
     for name, row in [("project", budget["project"]), *budget["roles"].items()]:
         if name == "project" or row["spent_usd"] != "0.00" or row["held_usd"] != "0.00":
             held = f" + {_usd(row['held_usd'])} held" if row["held_usd"] != "0.00" else ""
-            parts.append(f"{name} ${_usd(row['spent_usd'])}{held} of {row['cap_usd']}")
-    rows = [parts[start : start + 3] for start in range(0, len(parts), 3)]
-    return [
-        Text("money    " if not number else "         ", no_wrap=True, overflow="ellipsis").append("   ".join(row))
-        for number, row in enumerate(rows)
-    ]
+            part = f"{one_line(name)} ${_usd(row['spent_usd'])}{held} of {row['cap_usd']}"
+            if len(lines[-1]) > len("money    ") and len(lines[-1]) + len(part) > width:
+                lines.append(Text("         "))
+            lines[-1].append(f"{part}   ")
+    for line in lines:
+        line.rstrip()
+    return lines
 
 
 def _usd(text: str) -> str:

@@ -5,6 +5,7 @@ All three have one shape, the Event of producer/wire/messages.py: a moment, a ki
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from producer.ids import from_iso
 from producer.wire.messages import Event
 
 LONGEST = 160
+INDENT = 21  # where the words of a line begin, after the moment and who
 TITLE = 40
 MAIN_ARGUMENT = (
     "file_path",
@@ -109,6 +111,13 @@ def _because(data: Mapping[str, Any]) -> str:
     return f": {data['reason']}" if data.get("reason") else ""
 
 
+def _signal(data: Mapping[str, Any]) -> str:
+    try:
+        return f"stops, as {signal.Signals(int(data.get('number') or 0)).name} says"
+    except ValueError:
+        return f"signal {data.get('number')}"
+
+
 _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "progress.text": lambda data: f"says: {data.get('text', '')}",
     "progress.tool_call": call,
@@ -140,9 +149,14 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "task_interrupted": lambda data: f"interrupted ({data.get('outcome')}): {data.get('error') or ''}",
     "escalation": lambda data: f"ESCALATED: {data.get('reason')}",
     "tool_call": call,
-    "tool_failed": lambda data: f"{_tool({'name': data.get('tool')})} FAILED: {data.get('summary', '')}",
+    "tool_failed": lambda data: f"{_tool(data)} FAILED: {data.get('summary', '')}",
     "audit_broken": lambda data: f"THE AUDIT LOG DOES NOT HOLD: {data.get('problem')}",
     "audit_acknowledged": lambda data: f"has looked into the audit log{_because(data)}",
+    "schema_init": lambda data: f"makes the ledger {data.get('ledger')}",
+    "signal": _signal,
+    "soft_cap": lambda data: f"soft cap of {data.get('role')}: ${format_usd(int(data.get('spent_micros') or 0))} spent",
+    "worker_left": lambda data: f"a worker has left: {data.get('reason')}",
+    "worker_exited": lambda data: f"A WORKER ENDED: {_plain('', data).strip()}",
     "worker_started": lambda data: f"worker started, pid {data.get('pid')}",
     "producer_boot": lambda data: f"supervisor started, pid {data.get('pid')}",
     "producer_boot_once": lambda data: f"supervisor started, pid {data.get('pid')}",

@@ -129,7 +129,7 @@ class GatewayConfig:
     upstream: Annotated[
         str | None, url(), about("The model API; null for ANTHROPIC_BASE_URL of the environment, else Anthropic's.")
     ] = None
-    record: Annotated[bool, flag(), about("Keep every request and response, so that a run can be replayed.")] = False
+    record: Annotated[bool, flag(), about("Keep every request and response: `run --rehearse` plays them.")] = False
     min_max_tokens: Annotated[
         int,
         whole(1, 1_000_000, "tokens"),

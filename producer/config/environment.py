@@ -20,8 +20,13 @@ from dotenv import dotenv_values
 from producer.config.blocks import AUTH_MODES
 from producer.config.files import decode, read_bytes
 from producer.config.load import ProducerConfig
+from producer.config.tree import Scalar
+from producer.config.values import url
+from producer.core.text import one_line
 from producer.errors import ConfigError
 
+UPSTREAM = "ANTHROPIC_BASE_URL"
+DEFAULT_UPSTREAM = "https://api.anthropic.com"
 NAMES = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN", "PRODUCER_AUTH_MODE")
 MAX_BYTES = 64 * 1024
 
@@ -45,6 +50,19 @@ def auth_mode(config: ProducerConfig, env: Mapping[str, str]) -> str:
         problem = f"{mode!r} is not allowed: it must be one of {', '.join(AUTH_MODES)}"
         raise ConfigError(problem, key="PRODUCER_AUTH_MODE")
     return mode
+
+
+def upstream(config: ProducerConfig, env: Mapping[str, str]) -> str:
+    """The model API that the gateway asks. Raises ConfigError where ANTHROPIC_BASE_URL is no address."""
+    if config.gateway.upstream:
+        return config.gateway.upstream
+    if not (base := env.get(UPSTREAM)):
+        return DEFAULT_UPSTREAM
+    kind = url()
+    try:
+        return str(kind.read(Scalar(base, plain=False)))
+    except ValueError:
+        raise ConfigError(f"{one_line(base, 80)!r} is not allowed: it must be {kind.allowed}", key=UPSTREAM) from None
 
 
 def wanted(config: ProducerConfig) -> tuple[str, ...]:

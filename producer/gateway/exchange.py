@@ -118,7 +118,7 @@ class Exchange:
         try:
             body = self.plan.lowered(self.max_tokens)
             response = await self.gateway.upstream.send("POST", path, self.scope["headers"], body)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             self.left = Left.NEVER if isinstance(error, NEVER_LEFT) else Left.SENT
             self.status = 502
             self.settle()

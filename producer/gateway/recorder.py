@@ -1,7 +1,7 @@
 """Keeps what was asked and answered, for those who want it (`gateway.record`): one JSON line a request.
 
 `recordings/<attempt>.jsonl` in the project's private state directory: the bill, the request's body and the response's
-body as text. Keys are in neither. A recording that cannot be written stops nothing.
+body as text. replay.py reads them. Keys are in neither. A recording that cannot be written stops nothing.
 """
 
 from __future__ import annotations

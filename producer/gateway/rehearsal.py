@@ -16,7 +16,7 @@ import asyncio
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from producer.errors import ProducerError
 from producer.gateway import asgi, script, serve
 from producer.gateway.bill import Bill
 from producer.gateway.conversation import Conversation
+from producer.gateway.replay import Recorded
 from producer.gateway.script import LAST, Script, Turn
 
 GONE = 499
@@ -43,10 +44,11 @@ class Reply:
         self.ident = ids.new_id()
         self.model = str(body.get("model"))
         self.stop = "tool_use" if turn.tools else "end_turn"
-        self.blocks: list[dict[str, Any]] = [{"type": "text", "text": talk.fill(turn.text)}] if turn.text else []
+        fill: Callable[[Any], Any] = (lambda value: value) if isinstance(turn, Recorded) else talk.fill
+        self.blocks: list[dict[str, Any]] = [{"type": "text", "text": fill(turn.text)}] if turn.text else []
         for at, tool in enumerate(turn.tools):
             call = {"type": "tool_use", "id": f"toolu_{self.ident}_{at}", "name": tool.name}
-            self.blocks.append({**call, "input": talk.fill(tool.input)})
+            self.blocks.append({**call, "input": fill(tool.input)})
         wanted = turn.output_tokens or math.ceil(len(json.dumps(self.blocks)) / 4)
         self.output = max(1, min(wanted, int(body.get("max_tokens") or 1)))
         self.prompt = _prompt(turn, size, body)

@@ -101,8 +101,12 @@ _SECONDS = ("delay_seconds", "tokens_per_second", "stall_seconds")
 
 
 def load(path: Path | str) -> Script:
-    """Read a script file. Raises ConfigError with one line."""
+    """Read a script file, or a directory of recordings (replay.py). Raises ConfigError with one line."""
     path = Path(path)
+    if path.is_dir():
+        from producer.gateway import replay  # it is made of what stands here
+
+        return replay.load(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:

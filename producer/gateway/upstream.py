@@ -33,7 +33,10 @@ NOT_PASSED_BACK = frozenset(
     b"connection keep-alive transfer-encoding trailer upgrade content-length content-encoding set-cookie".split()
 )
 COUNTABLE = ("model", "messages", "system", "tools", "tool_choice", "thinking")
-NEVER_LEFT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+NEVER_LEFT = (
+    httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol,
+    httpx.InvalidURL,
+)  # fmt: skip
 Headers = list[tuple[bytes, bytes]]
 
 

@@ -27,6 +27,7 @@ from producer.errors import LedgerBusy, LedgerError, LedgerUnusable, SupervisorR
 from producer.ids import new_id
 from producer.ledger import audit_old
 from producer.ledger.audit import Audit, Head, keep_head
+from producer.ledger.checkpoints import FILE as CHECKPOINT
 from producer.ledger.compare import Comparison, compare
 from producer.ledger.database import Database, generation
 from producer.ledger.lock import Holder, Lock
@@ -119,6 +120,7 @@ def _take_over(path: Path, options: Options, clock: Callable[[], float], ids: Ca
             if options.rehearse:
                 return Report("rehearsed", path, backup, done, found)
             places.make()
+            _retire(places)
             original.fold()
             _put_in_place(path, fresh, copy, backup)
             original.condemn()
@@ -197,6 +199,16 @@ def _keep(places: Places, head: Head) -> None:
             keep_head(file, head)
         finally:
             os.close(file)
+
+
+def _retire(places: Places) -> None:
+    """Put aside the checkpoint of a log that an earlier takeover began and a restored backup gave up.
+
+    Held against the new log, it would say for ever that rows are gone.
+    """
+    file = places.state / CHECKPOINT
+    if file.exists():
+        file.replace(file.with_name(f"{CHECKPOINT}.given-up"))
 
 
 def _origin(places: Places, backup: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Literal
 
 from producer import login
 from producer.config import ProducerConfig
-from producer.config.environment import auth_mode
+from producer.config.environment import auth_mode, upstream
 from producer.errors import AuthError
 from producer.supervisor.kernel import RunOptions
 
@@ -58,15 +58,20 @@ class Auth:
 
 
 def decide(config: ProducerConfig, options: RunOptions, env: Mapping[str, str]) -> Auth:
-    """Which mode is in force. Raises AuthError where the configured one has nothing to work with."""
+    """Which mode is in force.
+
+    Raises AuthError where the configured one has nothing to work with, ConfigError for what is no mode or address.
+    """
     if options.invoker != "claude":
         return Auth("none")
     if options.rehearse:
         return Auth("rehearsal")
     mode = auth_mode(config, env)
-    if mode == "inherit":
-        return Auth("inherit")
     file = login.path_of(env)
+    if mode == "inherit":
+        warning = f"there is no {file.parent}: agents have no login to inherit, unless a keychain holds one"
+        return Auth("inherit", None if file.parent.is_dir() else warning)
+    upstream(config, env)
     if mode in ("auto", "api", "isolated") and (found := next((name for name in KEYS if env.get(name)), None)):
         return Auth("api", variable=found)
     if mode in ("auto", "subscription", "isolated"):
@@ -81,17 +86,19 @@ def decide(config: ProducerConfig, options: RunOptions, env: Mapping[str, str]) 
             f"no {KEYS[0]}, no {TOKEN} and no {file}: agents inherit {file.parent} with its plugins and hooks, and "
             "spending is known only from what the SDK reports",
         )
-    raise AuthError(f"auth mode {mode}: {_missing(mode, file)}")
+    raise AuthError(*_missing(mode, file, config.project_root / ".env"))
 
 
-def _missing(mode: str, file: Path) -> str:
-    """What could be set for a mode, and where."""
+def _missing(mode: str, file: Path, dotenv: Path) -> tuple[str, str]:
+    """What a mode has not found, and what would mend it."""
+    where = f"in the environment or in {dotenv}"
+    token = f"{TOKEN} (`claude setup-token` makes one)"
     if mode == "api":
-        return f"set {KEYS[0]} (in the environment or in the project's .env)"
-    token = f"{TOKEN} (from `claude setup-token`)"
+        return f"auth mode api: no {' and no '.join(KEYS)}", f"set {KEYS[0]} {where}, or rehearse with run --rehearse"
     if mode == "subscription":
-        return f"there is no {file}: log in with `claude`, or set {token} in the environment or in the project's .env"
+        return f"auth mode subscription: no {TOKEN} and no {file}", f"log in with `claude`, or set {token} {where}"
+    last = ", or rehearse with run --rehearse" if mode == "isolated" else ", or take auth.mode: inherit for a keychain"
     return (
-        f"set {KEYS[0]} or {token} in the environment or in the project's .env, or log in with `claude`, where the "
-        "login lies in a keychain with auth.mode: inherit"
+        f"auth mode {mode}: no API key, no token and no login of claude",
+        f"set {KEYS[0]} or {token} {where}, or log in with `claude`{last}",
     )

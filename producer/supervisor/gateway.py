@@ -24,6 +24,7 @@ from pathlib import Path
 import psutil
 from msgspec.structs import asdict
 
+from producer.config.environment import upstream
 from producer.core.budget import Cap, Granted, Refused, Share, Wait, grant
 from producer.core.money import MicroUSD
 from producer.ledger.model import Claim, Cost
@@ -42,7 +43,6 @@ RESTART_AFTER = 1.0
 HEALTHY_SECONDS = 10.0  # agents try a request again for some seconds: one that lived is replaced at once
 OVERRIDES = "pricing.override.json"  # producer.yaml's prices, for the gateway
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
-DEFAULT_UPSTREAM = "https://api.anthropic.com"
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,9 @@ class Gateway:
 
     def _command(self) -> list[str]:
         kernel, config = self._kernel, self._kernel.config
-        upstream = config.gateway.upstream or kernel.env.get("ANTHROPIC_BASE_URL") or DEFAULT_UPSTREAM
         command = [
             sys.executable, "-P", "-m", "producer.gateway", "--ledger", str(kernel.places.ledger),
-            "--kill-switch", str(config.kill_switch), "--upstream", upstream,
+            "--kill-switch", str(config.kill_switch), "--upstream", upstream(config, kernel.env),
             "--min-max-tokens", str(config.gateway.min_max_tokens), "--orphan-seconds", str(config.orphan_seconds),
         ]  # fmt: skip
         command += ["--prices", str(kernel.places.state / OVERRIDES)]

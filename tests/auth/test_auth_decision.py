@@ -11,7 +11,7 @@ from driving import Project
 
 from producer import login
 from producer.config import project_env
-from producer.errors import AuthError
+from producer.errors import AuthError, ConfigError
 from producer.supervisor import RunOptions
 from producer.supervisor.auth import Auth, decide
 
@@ -66,15 +66,25 @@ def test_the_mode_in_force(project: Project, home: Path, mode, there, expected) 
         (home / ".claude").mkdir(parents=True)
     env = {name: f"secret of {name}" for name in there if name.isupper()}
     if expected is None:
-        with pytest.raises(AuthError, match=f"auth mode {mode}: ") as refused:
+        with pytest.raises(AuthError, match=f"auth mode {mode}: no ") as refused:
             decision(project, home, mode, **env)
+        assert refused.value.mend
+        assert (KEY in refused.value.mend) is (mode != "subscription"), "what is of use in the mode"
         assert "\n" not in str(refused.value) and "secret" not in str(refused.value)
         return
     auth = decision(project, home, mode, **env)
     assert (auth.mode, auth.metered) == (expected[0], expected[0] != "inherit")
     assert (auth.variable or ("file" if auth.login == file and file else "")) == expected[1]
-    assert bool(auth.warning) is (mode == "auto" and auth.mode == "inherit")
+    assert bool(auth.warning) is (auth.mode == "inherit" and (mode == "auto" or not (home / ".claude").exists()))
     assert "secret" not in repr(auth)
+
+
+@pytest.mark.parametrize("base", ["nonsense", "ftp://api.example", "http://", "https://a b", "https://user@host"])
+def test_an_upstream_that_is_no_address_is_refused_before_any_request(project: Project, home: Path, base: str) -> None:
+    with pytest.raises(ConfigError, match=r"ANTHROPIC_BASE_URL: .* must be an address") as refused:
+        decision(project, home, **{KEY: "k", "ANTHROPIC_BASE_URL": base})
+    assert "\n" not in str(refused.value)
+    assert decision(project, home, **{KEY: "k", "ANTHROPIC_BASE_URL": "https://proxy.example/v/"}).mode == "api"
 
 
 def test_the_environment_wins_over_the_mode_of_the_file(project: Project, home: Path) -> None:

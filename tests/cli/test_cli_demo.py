@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cli_rig import Project
 
+from producer.cli import execute
 from producer.cli.demo import scaffold
 from producer.cli.run import SCRIPT
 from producer.config import load_config
@@ -37,6 +38,19 @@ def test_a_directory_with_something_in_it_is_refused(project: Project) -> None:
     (project.path / "full" / "mine.txt").write_text("mine")
     assert "not empty" in project.refused("demo", "--dir", "full")
     assert [path.name for path in (project.path / "full").iterdir()] == ["mine.txt"]
+
+
+def test_cut_off_before_anything_ran_it_says_where_it_is_and_how_it_goes_on(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def cut(*args: object, **options: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("producer.cli.demo.serve", cut)
+    assert execute(["demo", "--dir", str(project.path / "new")]) == 130
+    said = capsys.readouterr().out
+    assert "not finished" in said and "3 pending" in said and f"cd {project.path / 'new'}" in said
+    assert "producerctl run --once --rehearse" in said
 
 
 @pytest.mark.parametrize("name", ["seed_tasks.json", "producer.yaml"])

@@ -33,6 +33,22 @@ def test_a_healthy_project(project: Project) -> None:
 def test_no_way_to_authenticate_is_a_failure_that_says_how_to_mend_it(project: Project) -> None:
     found = findings(project, code=1)
     assert found["auth"]["status"] == "fail" and "ANTHROPIC_API_KEY" in found["auth"]["mend"]
+    project.env["PRODUCER_AUTH_MODE"] = "subscription"
+    mend = findings(project, code=1)["auth"]["mend"]
+    assert "log in with `claude`" in mend and "ANTHROPIC_API_KEY" not in mend, "what would mend this mode"
+
+
+def test_where_the_gateway_passes_requests_to_is_said(project: Project) -> None:
+    project.env |= {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": "https://proxy.example/"}
+    assert "https://proxy.example;" in findings(project)["auth"]["detail"]
+    project.env["ANTHROPIC_BASE_URL"] = "proxy.example"
+    assert "ANTHROPIC_BASE_URL" in findings(project, code=1)["auth"]["detail"]
+
+
+def test_inheriting_from_nothing_is_a_warning(project: Project) -> None:
+    project.env["PRODUCER_AUTH_MODE"] = "inherit"
+    found = findings(project)["auth"]
+    assert found["status"] == "warn" and "no login to inherit" in found["detail"]
 
 
 def test_a_key_in_the_projects_env_file_is_found(project: Project) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from cli_rig import Project, StandIn
 from rich.console import Console
 
@@ -23,9 +24,9 @@ def event(kind: str, at: float = 100.0, task: str | None = None, attempt: str | 
     return Event(at=at, kind=kind, role="code", task=task, attempt=attempt, data=data)
 
 
-def drawn(board: Board, now: float, height: int = 40) -> str:
-    console = Console(file=io.StringIO(), width=120, height=height, force_terminal=True, color_system=None)
-    console.print(render(board, now, height))
+def drawn(board: Board, now: float, height: int = 40, width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system=None)
+    console.print(render(board, now, width, height))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -81,6 +82,26 @@ def test_the_view_fits_the_terminal_and_obeys_nobody(some_status: dict[str, Any]
     assert len(picture.splitlines()) <= 30 and "Write the parser" in picture and "more" in picture
     assert "ARMED" in picture and "[red]why" in picture
     assert not set(picture) & set("\x1b\x9b\x07")
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (200, 20)])
+def test_a_full_frame_fits_and_nothing_is_wrapped(some_status: dict[str, Any], width: int, height: int) -> None:
+    worker = some_status["roles"]["code"]["workers"][0]
+    some_status["roles"]["code"]["workers"] = [{**worker, "slot": number} for number in range(30)]
+    some_status["kill_switch"] = {"armed": True, "reason": "why " * 50, "since": None}
+    some_status["queue"] = dict.fromkeys(some_status["queue"], 1_234)
+    some_status["budget"]["roles"] = dict.fromkeys(("design", "code", "qa", "art"), some_status["budget"]["project"])
+    board = Board(str)
+    board.see(some_status, 0.0)
+    board.escalated = [("01M8GZV58SE4RWHR6VDXKRC6KM  [code]  Paint the door", "Which colour? " * 20)]
+    for number in range(60):
+        board.hear(event("task_completed", at=float(number), task="T"))
+    lines = drawn(board, 1.0, height, width).rstrip("\n").splitlines()
+    assert len(lines) < height and max(map(len, lines)) <= width
+    for begins in ("testbed  ", "KILL SWITCH ARMED: why", "role ", "queue    1234 pending", "money    project", "speed",
+                   "needs you  01M8GZV58SE4RWHR6VDXKRC6KM [code]", "           Which colour?"):  # fmt: skip
+        assert sum(line.startswith(begins) for line in lines) == 1, begins
+    assert sum("Write the p" in line and line.startswith("code ") for line in lines) >= 4
 
 
 def test_every_known_event_has_words() -> None:

@@ -46,8 +46,16 @@ def test_a_supervisors_own_answer_is_shown(
     project: Project, stand_in: Callable[[], StandIn], some_status: dict[str, Any]
 ) -> None:
     VALIDATOR.validate(some_status)
-    stand_in().answers["status"] = some_status
-    assert json.loads(project.out("status", "--json")) == some_status
+    counted = {name: some_status.pop(name) for name in ("queue", "events")}
+    project.add("One that waits")
+    supervisor = stand_in()
+    supervisor.answers["status"] = some_status
+    found = json.loads(project.out("status", "--json"))
+    VALIDATOR.validate(found)
+    queue, events = found.pop("queue"), found.pop("events")
+    assert found == some_status and queue == {**dict.fromkeys(counted["queue"], 0), "pending": 1}
+    assert [event["action"] for event in events] == ["schema_init", "task_inserted"]
+    assert supervisor.asked[-1].arguments["brief"] is True, "its loop counts nothing for whoever looks"
     text = project.out("status")
     for words in ("pid 99", "rehearsal, gateway http://127.0.0.1:1", "1 busy, 1 of 2", "Write the parser (12 s, $0.25)",
                   "capped", "its cap"):  # fmt: skip

@@ -18,7 +18,7 @@ import yaml
 from click.testing import CliRunner
 
 from producer.cli import init as command
-from producer.cli.scaffold import random_topic, scaffold
+from producer.cli.scaffold import random_topic, scaffold, template
 from producer.config import load_config, warnings
 from producer.errors import ConfigError, ProducerError, UsageError
 
@@ -92,9 +92,14 @@ def test_over_an_existing_project_nothing_is_written_without_force(tmp_path: Pat
     result = CliRunner().invoke(command.init, ["--dir", str(tmp_path), "--non-interactive"])
     assert isinstance(result.exception, ProducerError) and result.exception.exit_code == 2
     assert "  would create ONBOARDING.md\n" in result.output
-    assert "  would overwrite agents/code/system_prompt.md\n" in result.output
+    lines = len(template("agents/code.md").splitlines())
+    assert f"  would overwrite agents/code/system_prompt.md (-1 +{lines} lines)\n" in result.output
+    assert "--force does this" in str(result.exception)
     assert "  would leave agents/qa/system_prompt.md\n" in result.output
     assert tree(tmp_path) == before
+    scaffold(tmp_path, force=True)
+    result = CliRunner().invoke(command.init, ["--dir", str(tmp_path), "--non-interactive"])
+    assert "every file is as init writes it" in str(result.exception) and "overwrite" not in result.output
 
 
 def test_force_overwrites_the_files_and_keeps_the_ledger_and_the_topic(tmp_path: Path) -> None:
@@ -202,14 +207,15 @@ def at_a_terminal(arguments: list[str], typed: str, env: dict[str, str]) -> tupl
         os.close(ours)
 
 
-def test_the_wizard_asks_and_hands_over_to_claude_in_the_project(tmp_path: Path) -> None:
+@pytest.mark.parametrize("nothing", ["none", " "])
+def test_the_wizard_asks_and_hands_over_to_claude_in_the_project(tmp_path: Path, nothing: str) -> None:
     stub = tmp_path / "bin/claude"
     stub.parent.mkdir()
     stub.write_text('#!/bin/sh\npwd > "$OUT"\nfor word; do echo "$word" >> "$OUT"; done\n')
     stub.chmod(0o755)
     env = {**os.environ, "PATH": f"{stub.parent}:{os.environ['PATH']}", "OUT": str(tmp_path / "out"), "TERM": "dumb"}
     target = tmp_path / "game"
-    code, screen = at_a_terminal(["--dir", str(target)], "Chess\nnot a topic!\nnone\n\n", env)
+    code, screen = at_a_terminal(["--dir", str(target)], f"Chess\nnot a topic!\n{nothing}\n\n", env)
     assert code == 0, screen
     assert "Project name [game]" in screen and "at most 64 letters" in screen
     config = load_config(target / "producer.yaml")

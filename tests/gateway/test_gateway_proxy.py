@@ -202,10 +202,11 @@ roles:
         assert (await r.ask(attempt)).status_code == 200
 
 
+@pytest.mark.parametrize("upstream", ["down", "nonsense"])
 @live
-async def test_an_upstream_that_is_down_is_a_502_that_costs_nothing(tmp_path):
+async def test_an_upstream_that_is_down_or_none_is_a_502_that_costs_nothing(tmp_path, upstream):
     listener = serve.listen()
-    dead = serve.url_of(listener)
+    dead = serve.url_of(listener) if upstream == "down" else upstream
     listener.close()
     async with rig(tmp_path, upstream=dead) as r:
         response = await r.ask(r.attempt())

@@ -12,9 +12,10 @@ import pytest
 from old_ledger import beside, full, hash_of, rows, take, untouched, verdict
 
 from producer.errors import LedgerUnusable
-from producer.ledger import LedgerClient
+from producer.ledger import LedgerClient, Reader, checkpoints
 from producer.ledger.audit import Head
 from producer.ledger.migrate import Options, migrate
+from producer.ledger.verify import tail
 from producer.places import Places
 
 
@@ -125,6 +126,28 @@ def test_a_log_that_was_tampered_with_before_is_refused_unless_somebody_insists(
     connection.execute("UPDATE audit_0_3 SET detail = '{\"a\": 1}' WHERE id = 3")
     connection.close()
     assert not verdict(path).ok, "what was taken over is guarded all the same"
+
+
+def test_the_checkpoint_of_a_log_that_was_given_up_is_put_aside(path: Path) -> None:
+    report = take(full(path))
+    state = Places.of(path).state
+    with LedgerClient(path) as client:
+        for number in range(20):  # more rows than the log will have that comes next
+            client.insert_task(agent_owner="code", title=f"t{number}", description="d")
+        client.perform("sign_audit")
+    given_up = (state / checkpoints.FILE).read_text()
+    assert report.backup
+    for name in beside(path):
+        if name != report.backup.name:
+            path.with_name(name).unlink()
+    shutil.copy(report.backup, path)
+    migrate(path)
+    assert (state / f"{checkpoints.FILE}.given-up").read_text() == given_up
+    with LedgerClient(path) as client:
+        client.insert_task(agent_owner="code", title="t", description="d")
+        client.perform("sign_audit")
+    with Reader(path) as reader:
+        assert tail(reader.db, state).problem is None
 
 
 def test_the_head_outside_is_the_new_one_and_an_earlier_takeover_is_told(path: Path) -> None:

@@ -218,6 +218,8 @@ def test_the_backup_goes_back_and_035_reads_it_as_before(project: OldProject) ->
     before, tables = json.loads(project.script("read", str(project.ledger))), content(project.ledger)
     backup = Path(json.loads(project.new("migrate", "--json"))["backup"])
     assert content(backup) == tables
+    project.new("task", "add", "--agent", "code", "--title", "lost with the return", "--description", "d")
+    project.new("audit", "head")
     for suffix in ("", "-wal", "-shm"):
         project.ledger.with_name(project.ledger.name + suffix).unlink(missing_ok=True)
     shutil.copy(backup, project.ledger)

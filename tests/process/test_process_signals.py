@@ -27,6 +27,25 @@ def test_a_signal_stops_what_runs_and_costs_it_no_retry(project: Project, superv
     assert project.books_balance() == 0
 
 
+def test_a_terminal_that_goes_away_takes_nobody_along(project: Project, supervise) -> None:
+    project.configure({"code": None})
+    ours, theirs = os.openpty()
+    name = os.ttyname(theirs)
+    on_it = f"import os; fd = os.open({name!r}, os.O_RDWR); [os.dup2(fd, number) for number in (0, 1, 2)]"
+    supervisor = supervise(prelude=f"{on_it}\nimport sys; sys.stdout, sys.stderr = open(1, 'w'), open(2, 'w')").ready()
+    first = project.file_task("while somebody looks")
+    supervisor.until_status(first, "done")
+    os.close(theirs)
+    os.close(ours)  # as when ssh breaks off: SIGHUP, and every write fails from now on
+    supervisor.until_action("config_reloaded")
+    assert project.producerctl("kill", "nobody sees this").returncode == 0
+    supervisor.until_action("kill_switch_observed")
+    assert project.producerctl("resume").returncode == 0
+    supervisor.until_status(project.file_task("with nobody there"), "done")
+    assert project.producerctl("stop").returncode == 0
+    assert supervisor.exits() == 0
+
+
 def test_the_second_supervisor_of_a_ledger_names_the_first_and_leaves(project: Project, supervise) -> None:
     first = supervise().ready()
     (project.root / "other.yaml").write_text(project.file.read_text())
