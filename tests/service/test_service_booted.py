@@ -58,6 +58,10 @@ class Service:
 
         return until(lambda: len(found := whole()) == 2 and found, what="two workers", why=self.journal) or set()
 
+    def forget(self) -> None:
+        """Begin with an empty ledger: a task that an earlier test left would run beside those of the next."""
+        self.booted.run("rm", "-rf", f"{PROJECT}/agent-state", "/var/lib/ai-producer", "/run/ai-producer")
+
     def mode(self) -> str:
         """How the role's agents are held."""
         return str(self.json("status")["roles"]["code"]["sandbox"]["mode"])
@@ -139,7 +143,7 @@ class OwnService(Service):
 
     def __init__(self, machine: Service) -> None:
         self.booted, self.filed, self.program = machine.booted, list[str](), machine.program
-        self.booted.run("rm", "-rf", f"{PROJECT}/agent-state", "/var/lib/ai-producer", "/run/ai-producer")
+        self.forget()
         self.booted.run("usermod", "--home", "/srv/home", USER)
         self.booted.run("install", "-d", "-o", USER, "/srv/home", f"{self.units}/{UNIT}.d")
         self.booted.run("chown", "-R", USER, "/srv/home")
@@ -173,6 +177,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture
 def service(machine: Service) -> Iterator[Service]:
+    machine.forget()
     yield machine
     machine.booted.run("systemctl", "stop", UNIT, check=False)
 
