@@ -155,6 +155,10 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "schema_init": lambda data: f"makes the ledger {data.get('ledger')}",
     "signal": _signal,
     "soft_cap": lambda data: f"soft cap of {data.get('role')}: ${format_usd(int(data.get('spent_micros') or 0))} spent",
+    "clock_set_back": lambda data: f"the clock was set back {data.get('seconds')} s: waits are moved along",
+    "grant_without_a_line": lambda data: (
+        f"a power cut took a request's end: ${format_usd(int(data.get('micros') or 0))} booked"
+    ),
     "worker_left": lambda data: f"a worker has left: {data.get('reason')}",
     "worker_exited": lambda data: f"A WORKER ENDED: {_plain('', data).strip()}",
     "worker_started": lambda data: f"worker started, pid {data.get('pid')}",
