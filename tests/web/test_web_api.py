@@ -14,6 +14,7 @@ from driving import Project, Supervisor
 from web_rig import Web
 
 from producer.ledger import Store
+from producer.ledger.charts import MARKS
 from producer.web import api, model
 from producer.web.openapi import document
 
@@ -123,6 +124,20 @@ def test_money_and_flow(web: Web) -> None:
         ("parser", "succeeded"), ("replace", "failed"), ("under", "running")
     }  # fmt: skip
     assert flow["causes"] == [{"state": "failed", "cause": "it would not be replaced", "number": 1}]
+
+
+def test_whatever_interrupted_the_night_stands_on_its_timeline(web: Web) -> None:
+    ledger = Store(web.project.places.ledger, head_file=web.project.places.state / "audit.head")
+    with closing(ledger) as store, store.transaction():
+        for action in MARKS:
+            store.audit.append(action, "producer", role="code", reason=f"because of {action}")
+    marks = [mark for mark in web.get("/api/flow").json()["marks"] if mark["reason"].startswith("because of")]
+    assert {mark["action"]: mark["kind"] for mark in marks} == MARKS
+    page = web.get("/flow").text
+    for action, kind in MARKS.items():
+        assert f'class="mark m-{kind}"' in page and page.count(f"because of {action}") >= 2, (
+            "in the picture and in the list"
+        )
 
 
 def test_without_a_supervisor_every_write_says_so_and_changes_nothing(web: Web) -> None:

@@ -262,6 +262,29 @@ def test_a_phone_shows_all_of_it(filled: Project) -> None:
             assert one.page.locator("nav").is_visible() and one.page.locator("#main h1").is_visible()
 
 
+@pytest.mark.parametrize("width", [375, 1280])
+def test_words_without_end_stay_in_their_place(project: Project, width: int) -> None:
+    role = "a-role-with-a-name-as-long-as-is"
+    project.configure({role: None}, project_name="a-project-whose-name-is-as-long-as-names-may-be-and-longer")
+    with project.client() as client:
+        for state in ("pending", "done", "escalated", "in_progress"):
+            task = project.file_task("W" * 190, role=role, task_id=f"{state}-{'x' * 40}", payload={"k" * 300: "v" * 900},
+                                     requires_approval=state == "pending", sprint_id="s" * 190)  # fmt: skip
+            if state != "pending":
+                client.claim_task(task, role)
+            if state == "done":
+                client.perform("complete_task", task_id=task, cost_usd="0.25", output="r" * 5000)
+            if state == "escalated":
+                client.escalate_task(task, "because" * 200)
+    with served(project) as link, tab(link, width=width) as one:
+        for path, _ in pages.ROUTES:
+            for state in ("pending", "done", "escalated") if "{ident}" in path else ("",):
+                one.go(path.format(ident=f"{state}-{'x' * 40}"))
+                wide = one.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+                assert wide <= 0, f"{one.page.url} is {wide} px too wide"
+        assert one.complaints == []
+
+
 def test_a_page_that_was_away_catches_up(filled: Project, supervise: Callable[..., Supervisor]) -> None:
     supervise("--workers", "code=0").ready(0)
     with served(filled) as link, tab(link) as one:

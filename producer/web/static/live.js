@@ -5,6 +5,7 @@ import { tick } from "./clocks.js";
 
 const GAP = 80; // least milliseconds between two looks
 const AGAIN = 3000;
+const DOING = new Set(["progress.text", "progress.tool_call", "progress.retry"]); // as the server has it
 const AWAY = "The dashboard is not reachable; trying again.";
 const page = document.body.dataset;
 const query = new URLSearchParams(location.search);
@@ -77,6 +78,7 @@ function say(about, text) {
 }
 
 function said(event) {
+  if (!DOING.has(event.kind)) return;
   for (const worker of document.querySelectorAll(`[data-attempt="${CSS.escape(event.attempt || "")}"] [data-activity]`)) {
     worker.textContent = event.words;
   }
