@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from producer.cli import screen, task_change, task_view
+from producer.cli import completing, screen, task_change, task_view
 from producer.cli.app import App, json_option, pass_app
 from producer.cli.values import parse_ids, parse_payload
 from producer.errors import InvalidTask
@@ -25,7 +25,7 @@ def task() -> None:
 
 
 @task.command()
-@click.option("--agent", "role", required=True, help="The role that does it.")
+@click.option("--agent", "role", required=True, help="The role that does it.", shell_complete=completing.roles)
 @click.option("--title", required=True, help="One line.")
 @click.option("--description", required=True, help="What is to be done; - reads it from stdin.")
 @click.option("--priority", type=int, default=3, show_default=True, help="From 0 (urgent) to 5 (someday).")
@@ -59,7 +59,7 @@ def add(app: App, /, role: str, description: str, payload: str | None, as_json: 
 
 @task.command("list")
 @click.option("--status", type=click.Choice(STATUSES), default="pending", show_default=True, help="Their state.")
-@click.option("--agent", "--role", "role", help="Only this role's.")
+@click.option("--agent", "--role", "role", help="Only this role's.", shell_complete=completing.roles)
 @click.option("--sprint", help="Only this sprint's.")
 @click.option("--text", help="Only those with this text in title or description.")
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="At most so many.")
@@ -86,7 +86,7 @@ def list_command(app: App, /, status: str, as_json: bool, **filters: Any) -> Non
 
 
 @task.command()
-@click.argument("ident", metavar="TASK")
+@click.argument("ident", metavar="TASK", shell_complete=completing.tasks)
 @json_option
 @pass_app
 def show(app: App, ident: str, as_json: bool) -> None:
@@ -102,7 +102,7 @@ def show(app: App, ident: str, as_json: bool) -> None:
 
 
 @task.command()
-@click.argument("ident", metavar="TASK")
+@click.argument("ident", metavar="TASK", shell_complete=completing.tasks)
 @json_option
 @pass_app
 def tree(app: App, ident: str, as_json: bool) -> None:

@@ -181,5 +181,6 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "kill_switch_disarmed": lambda data: f"kill switch disarmed{_because(data)}",
     "kill_switch_released": lambda data: "kill switch is off: work goes on",
     "producer_shutdown": lambda data: f"supervisor stopped, {data.get('survivors')} survivors",
+    "pricing_updated": lambda data: f"new prices as of {data.get('last_updated')}, from {data.get('source')}",
     "tool_refused": lambda data: f"{data.get('tool')} refused: {data.get('error')}",
 }
