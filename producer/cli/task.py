@@ -14,6 +14,7 @@ from producer.cli.values import parse_ids, parse_payload
 from producer.errors import InvalidTask
 
 STATUSES = ("pending", "blocked", "in_progress", "done", "failed", "escalated", "killed", "all")
+ID_COLUMN = 28  # where a task's line goes on that is too long
 
 
 @click.group(no_args_is_help=False)
@@ -72,15 +73,16 @@ def list_command(app: App, /, status: str, as_json: bool, **filters: Any) -> Non
     """
     with app.reader() as reader:
         rows = reader.list(status=None if status == "all" else status, **filters)
+    if filters["role"] and not rows:
+        app.role(filters["role"])  # that it is none says more than that it has no tasks
     if as_json:
         screen.show_json(rows)
         return
     person = screen.terminal() and status == "all"  # what scripts read stays as it is
     for row in rows:
         text = task_view.line(row)
-        screen.say(
-            f"{text}  ({row['status']})" if person else text, screen.STYLES.get(row["status"], "") if person else ""
-        )
+        said = f"{text}  ({row['status']})" if person else text
+        screen.hang(said, ID_COLUMN, screen.STYLES.get(row["status"], "") if person else "")
     if not rows:
         screen.note(f"no tasks with status {status}: --status all shows every task" if status != "all" else "no tasks")
 
