@@ -103,9 +103,9 @@ def _reason(path: Path) -> tuple[float | None, str | None]:
         text = path.read_text(encoding="utf-8", errors="replace")[:MOST].strip()
     except OSError:
         return None, None
-    written, separator, why = text.partition(": ")
+    written, separator, why = f"{text} ".partition(": ")  # with no reason there is nothing behind the colon
     try:
-        return (from_iso(written), why) if separator else (None, text or None)
+        return (from_iso(written), why.strip() or None) if separator else (None, text or None)
     except ValueError:
         return None, text or None
 

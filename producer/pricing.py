@@ -139,7 +139,7 @@ def stale_note(table: Mapping[str, Any], today: date) -> str | None:
     days = age_days(table, today)
     if days <= STALE_AFTER_DAYS:
         return None
-    return f"The price table is {days} days old: run `producerctl pricing update`"
+    return f"The price table is {days} days old: run producerctl pricing update"
 
 
 def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -80,6 +80,8 @@ def configuration(app: App) -> Iterator[Finding]:
 def _guarded(check: Callable[[App], Iterator[Finding]], app: App) -> Iterator[Finding]:
     try:
         yield from check(app)
+    except LedgerUnusable:  # the ledger's own check has told it, with the way out
+        return
     except ProducerError as error:
         yield Finding(check.__name__.strip("_"), "fail", str(error))
 

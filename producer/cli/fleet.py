@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from producer.cli import screen
+from producer.cli import completing, screen
 from producer.cli.app import App, json_option, pass_app
 from producer.cli.values import parse_counts
 from producer.core.text import many
@@ -17,7 +17,7 @@ SLACK_SECONDS = 20.0
 
 
 @click.command()
-@click.argument("counts", metavar="ROLE=N...", nargs=-1, required=True)
+@click.argument("counts", metavar="ROLE=N...", nargs=-1, required=True, shell_complete=completing.role_counts)
 @json_option
 @pass_app
 def scale(app: App, counts: tuple[str, ...], as_json: bool) -> None:
@@ -34,7 +34,7 @@ def scale(app: App, counts: tuple[str, ...], as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("role", required=False)
+@click.argument("role", required=False, shell_complete=completing.roles)
 @json_option
 @pass_app
 def drain(app: App, role: str | None, as_json: bool) -> None:
@@ -55,7 +55,7 @@ def role() -> None:
 
 
 @role.command()
-@click.argument("role")
+@click.argument("role", shell_complete=completing.roles)
 @json_option
 @pass_app
 def reset(app: App, role: str, as_json: bool) -> None:

@@ -149,4 +149,5 @@ def hand_over(target: Path, launch: Launch = os.execv) -> None:
             launch(str(claude), [str(claude), "--permission-mode", "acceptEdits", OPENING])
         except OSError as error:
             click.echo(f"claude did not start ({error.strerror}). To have the chat later, run")
-    click.echo(f'  cd {shlex.quote(str(target))} && claude "Read ONBOARDING.md, then begin"')
+    name = "claude" if claude is None or shutil.which("claude") else shlex.quote(str(claude))
+    click.echo(f'  cd {shlex.quote(str(target))} && {name} "Read ONBOARDING.md, then begin"')

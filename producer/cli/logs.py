@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec.structs import asdict
 
-from producer.cli import screen
+from producer.cli import completing, screen
 from producer.cli.app import App, json_option, pass_app
 from producer.errors import NoSupervisor
 
@@ -23,7 +23,7 @@ TWICE = frozenset({"tool_call", "tool_failed", "standing"})  # told by the progr
 
 
 @click.command()
-@click.argument("ident", metavar="[TASK]", required=False)
+@click.argument("ident", metavar="[TASK]", required=False, shell_complete=completing.tasks)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what happens from now on.")
 @click.option("-n", "--lines", type=click.IntRange(0), default=50, show_default=True, help="Lines without a TASK.")
 @json_option

@@ -45,6 +45,7 @@ def show(app: App, as_json: bool) -> None:
             for name, row in table["models"].items()
         ],
         right=["input", "output", "write 5m", "write 1h", "read"],
+        whole=["model"],
     )
     screen.say(f"US dollars per million tokens; as of {table.get('last_updated', '?')}, {table.get('source', '?')}")
 

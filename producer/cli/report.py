@@ -57,4 +57,4 @@ def pricing_note(app: App) -> str | None:
         return f"The price table cannot be read: {error}"
     if days <= pricing.STALE_AFTER_DAYS:
         return None
-    return f"The price table is {days} days old: run `producerctl pricing update`"
+    return f"The price table is {days} days old: run producerctl pricing update"

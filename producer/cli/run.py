@@ -34,7 +34,8 @@ _INVOKER = re.compile(r"claude|echo|[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 def run_command(app: App, once: bool, rehearse: str | None, workers: tuple[str, ...], invoker: str) -> int:
     """Run the supervisor in the foreground.
 
-    It starts the workers and gives them the tasks that are ready; Ctrl-C or `producerctl stop` ends it.
+    It starts the workers and gives them the tasks that are ready; Ctrl-C or `producerctl stop` ends it. Where its
+    terminal goes away it goes on without one.
 
     Example: producerctl run --once --workers code=2
     """

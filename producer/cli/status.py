@@ -153,7 +153,7 @@ def _escalations(app: App) -> None:
 
 def _events(app: App, found: dict[str, Any]) -> None:
     from producer.cli.logs import titles
-    from producer.cli.wording import is_empty, line, of_audit
+    from producer.cli.wording import INDENT, is_empty, line, of_audit
 
     screen.say("")
     with app.reader() as reader:
@@ -161,7 +161,7 @@ def _events(app: App, found: dict[str, Any]) -> None:
         for row in found.get("events", []):
             event = of_audit(row)
             if not is_empty(event):
-                screen.say(line(event, title), "dim")
+                screen.hang(line(event, title), INDENT, "dim")
 
 
 def _time(text: str) -> str:

@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from producer.cli import screen, task_change, task_view
+from producer.cli import completing, screen, task_change, task_view
 from producer.cli.app import App, json_option, pass_app
 from producer.cli.values import parse_ids, parse_payload
 from producer.errors import InvalidTask
 
 STATUSES = ("pending", "blocked", "in_progress", "done", "failed", "escalated", "killed", "all")
+ID_COLUMN = 28  # where a task's line goes on that is too long
 
 
 @click.group(no_args_is_help=False)
@@ -25,7 +26,7 @@ def task() -> None:
 
 
 @task.command()
-@click.option("--agent", "role", required=True, help="The role that does it.")
+@click.option("--agent", "role", required=True, help="The role that does it.", shell_complete=completing.roles)
 @click.option("--title", required=True, help="One line.")
 @click.option("--description", required=True, help="What is to be done; - reads it from stdin.")
 @click.option("--priority", type=int, default=3, show_default=True, help="From 0 (urgent) to 5 (someday).")
@@ -59,7 +60,7 @@ def add(app: App, /, role: str, description: str, payload: str | None, as_json: 
 
 @task.command("list")
 @click.option("--status", type=click.Choice(STATUSES), default="pending", show_default=True, help="Their state.")
-@click.option("--agent", "--role", "role", help="Only this role's.")
+@click.option("--agent", "--role", "role", help="Only this role's.", shell_complete=completing.roles)
 @click.option("--sprint", help="Only this sprint's.")
 @click.option("--text", help="Only those with this text in title or description.")
 @click.option("--limit", type=click.IntRange(1), default=1000, show_default=True, help="At most so many.")
@@ -72,21 +73,22 @@ def list_command(app: App, /, status: str, as_json: bool, **filters: Any) -> Non
     """
     with app.reader() as reader:
         rows = reader.list(status=None if status == "all" else status, **filters)
+    if filters["role"] and not rows:
+        app.role(filters["role"])  # that it is none says more than that it has no tasks
     if as_json:
         screen.show_json(rows)
         return
     person = screen.terminal() and status == "all"  # what scripts read stays as it is
     for row in rows:
         text = task_view.line(row)
-        screen.say(
-            f"{text}  ({row['status']})" if person else text, screen.STYLES.get(row["status"], "") if person else ""
-        )
+        said = f"{text}  ({row['status']})" if person else text
+        screen.hang(said, ID_COLUMN, screen.STYLES.get(row["status"], "") if person else "")
     if not rows:
         screen.note(f"no tasks with status {status}: --status all shows every task" if status != "all" else "no tasks")
 
 
 @task.command()
-@click.argument("ident", metavar="TASK")
+@click.argument("ident", metavar="TASK", shell_complete=completing.tasks)
 @json_option
 @pass_app
 def show(app: App, ident: str, as_json: bool) -> None:
@@ -102,7 +104,7 @@ def show(app: App, ident: str, as_json: bool) -> None:
 
 
 @task.command()
-@click.argument("ident", metavar="TASK")
+@click.argument("ident", metavar="TASK", shell_complete=completing.tasks)
 @json_option
 @pass_app
 def tree(app: App, ident: str, as_json: bool) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from producer.cli import screen
+from producer.cli import completing, screen
 from producer.cli.app import App, json_option, pass_app
 from producer.cli.values import parse_ids, parse_payload
 from producer.errors import UsageError
 
-idents = click.argument("idents", metavar="TASK...", nargs=-1, required=True)
-ident = click.argument("ident", metavar="TASK")
+idents = click.argument("idents", metavar="TASK...", nargs=-1, required=True, shell_complete=completing.tasks)
+ident = click.argument("ident", metavar="TASK", shell_complete=completing.tasks)
 reason_option = click.option("--reason", default="", help="Why; for the audit log.")
 
 
@@ -57,7 +57,7 @@ def approve(app: App, idents: tuple[str, ...], as_json: bool) -> None:
 
 @click.command()
 @ident
-@click.argument("role")
+@click.argument("role", shell_complete=completing.roles)
 @json_option
 @pass_app
 def route(app: App, ident: str, role: str, as_json: bool) -> None:

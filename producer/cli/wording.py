@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from producer.core.money import format_usd
-from producer.core.text import one_line
+from producer.core.text import many, one_line
 from producer.ids import from_iso
 from producer.wire.messages import Event
 
@@ -177,7 +177,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "task_routed": lambda data: f"given to {data.get('after')} (was {data.get('before')})",
     "task_approved": lambda data: "approved",
     "task_waits_also": lambda data: f"waits for {data.get('waits_for')} too",
-    "scale": lambda data: f"{data.get('role')}: {data.get('desired')} workers wanted",
+    "scale": lambda data: f"{data.get('role')}: {many(int(data.get('desired') or 0), 'worker')} wanted",
     "idle_wakeup_skipped": lambda data: f"no wake-up: {str(data.get('reason', '')).replace('_', ' ')}",
     "idle_wakeup_dispatched": lambda data: f"asks what is left to do, after {data.get('idle_seconds')} s without work",
     "idle_wakeup_verdict": lambda data: f"wake-up: {data.get('verdict')}, {data.get('tasks_queued')} tasks filed",
@@ -185,5 +185,6 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "kill_switch_disarmed": lambda data: f"kill switch disarmed{_because(data)}",
     "kill_switch_released": lambda data: "kill switch is off: work goes on",
     "producer_shutdown": lambda data: f"supervisor stopped, {data.get('survivors')} survivors",
+    "pricing_updated": lambda data: f"new prices as of {data.get('last_updated')}, from {data.get('source')}",
     "tool_refused": lambda data: f"{data.get('tool')} refused: {data.get('error')}",
 }

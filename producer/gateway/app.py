@@ -39,6 +39,7 @@ from producer.wire import tokens
 
 SWITCH_SECONDS = 0.1
 OPEN_SECONDS = 30.0
+GRANT_SECONDS = 240.0  # the CLI gives a request up that is silent for 300, tries again, and fails the task in the end
 _MODEL = re.compile("[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")  # no name may lead to another path of the API
 LOGIN_SECONDS = 120.0  # until a task is tried again that found the login expired
 
@@ -57,6 +58,7 @@ class Gateway:
     least: int = 1024
     recorder: Recorder | None = None
     open_seconds: float = OPEN_SECONDS
+    grant_seconds: float = GRANT_SECONDS
     clock: Callable[[], float] = time.time
 
     def app(self) -> Starlette:
@@ -143,7 +145,7 @@ class Gateway:
         if attempt is None:
             await exchange.refuse_closed(send)
         elif problem := self.upstream.missing():
-            await exchange.refuse_login(send, problem, self.clock() + LOGIN_SECONDS)
+            await exchange.refuse_for_now(send, problem, self.clock() + LOGIN_SECONDS)
             attempt = None
         return attempt, raw
 

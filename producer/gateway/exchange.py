@@ -7,7 +7,8 @@
 2. However it ends, ``settle`` runs exactly once, before the last byte, and what it books is decided in settle.py.
 3. Errors of the API pass through with their headers: the CLI knows what to do with them. Only the text of a usage
    limit gets the time of its end (limits.py).
-4. A refusal of ours has a status that the CLI does not retry, and a text that begins with a marker for the worker.
+4. Who gets no answer about money is told to come back before the CLI takes the silence for a failure of the task.
+5. A refusal of ours has a status that the CLI does not retry, and a text that begins with a marker for the worker.
 """
 
 from __future__ import annotations
@@ -38,10 +39,16 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 GONE, CLOSED, SWITCHED = "gone", "closed", "kill-switch"
 CLIENT_GONE = 499
+NOBODY = "no supervisor has granted the money for this request in time"
+AGAIN_SECONDS = 5.0
 
 
 class Stopped(Exception):
     """The exchange was ended from outside: ``args[0]`` is gone, closed or kill-switch."""
+
+
+class Late(Exception):
+    """Nobody has answered about the money in time."""
 
 
 class Exchange:
@@ -73,18 +80,25 @@ class Exchange:
         except Stopped as stop:
             self.settle()
             await self._say_stopped(str(stop))
+        except Late:
+            self.settle()
+            await refuse_for_now(self._send, NOBODY, self.gateway.clock() + AGAIN_SECONDS)
         finally:
             self.settle()
 
     async def _granted(self, gone: asyncio.Task[None]) -> bool:
-        """Wait for money. Raises Refused or Stopped."""
+        """Wait for money. Raises Refused, Stopped or Late."""
         if self.plan.unbounded:
             tokens = await self._race(self.gateway.upstream.count(self.plan, self.scope["headers"]), gone)
             self.plan = self.plan if tokens is None else self.plan.counted(tokens)
         need, floor = self.plan.need, self.plan.floor
         ask = Reserve(request=self.request, attempt=self.attempt.ident, need=need, floor=floor)
         self.asked = True
-        self.granted = await self._race(self.gateway.supervisor.reserve(ask), gone)
+        answer = asyncio.wait_for(self.gateway.supervisor.reserve(ask), self.gateway.grant_seconds)
+        try:
+            self.granted = await self._race(answer, gone)
+        except TimeoutError:
+            raise Late from None
         self._check_switch()
         self.max_tokens = self.plan.fitting(self.granted)
         if self.max_tokens < self.plan.floor_tokens:
@@ -232,7 +246,7 @@ async def refuse_closed(send: Send) -> None:
     await asgi.send_error(send, 403, "permission_error", "ai-producer:closed: no open attempt has this token")
 
 
-async def refuse_login(send: Send, problem: str, again: float) -> None:
-    """The answer while the login is expired: later. ``again`` is in epoch seconds; an hour makes the CLI give up."""
+async def refuse_for_now(send: Send, problem: str, again: float) -> None:
+    """The answer while no task can help it: later. ``again`` is in epoch seconds; an hour makes the CLI give up."""
     text = f"{problem} ({limits.MARKER}{again:.0f})"
     await asgi.send_error(send, 429, "rate_limit_error", text, {"retry-after": "3600"})

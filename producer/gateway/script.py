@@ -110,7 +110,8 @@ def load(path: Path | str) -> Script:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
-        raise ConfigError(f"cannot be read: {error}", file=path) from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"cannot be read: {why}", file=path) from None
     return parse(text, str(path))
 
 

@@ -34,7 +34,9 @@ def read_heads(path: Path) -> list[Outside]:
             text = file.read(HEADS_BYTES).decode("utf-8", "replace")
         found: list[Outside] = list(dict.fromkeys(checkpoint.find(text)))
         return found or [Head.parse(text.strip("\x00\n "))]
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InvalidTask(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
         raise InvalidTask(f"{path}: holds no audit head, as `producerctl audit head` prints it: {error}") from None
 
 

@@ -100,9 +100,10 @@ class Quiet:
         return int(self._db.value(f"SELECT count(*) {where}", task)), [ident for (ident,) in rows]
 
     def waiting(self) -> tuple[int, int]:
-        """How many tasks are escalated or failed, and how many are pending."""
-        counts = dict(self._db.rows("SELECT status, count(*) FROM tasks GROUP BY status"))
-        return counts.get("escalated", 0) + counts.get("failed", 0), counts.get("pending", 0)
+        """How many tasks are escalated or failed, and how many are pending; a wake-up is none of them."""
+        stuck = self._db.value("SELECT count(*) FROM tasks WHERE status IN ('escalated', 'failed')")
+        pending = "SELECT count(*) FROM tasks WHERE status = 'pending' AND agent_owner != ?"
+        return int(stuck), int(self._db.value(pending, WAKEUP))
 
     # ---- what a woken agent and a person are told
 

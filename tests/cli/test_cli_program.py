@@ -116,8 +116,32 @@ def test_completion_names_the_program(project: Project, shell: str) -> None:
 
 
 def test_completion_completes_commands(project: Project) -> None:
-    done = project.out(_PRODUCERCTL_COMPLETE="bash_complete", COMP_WORDS="producerctl sta", COMP_CWORD="1")
-    assert done == "plain,status"
+    assert completed(project, "producerctl sta") == ["status"]
+    assert completed(project, "producerctl task add --ag") == ["--agent"]
+
+
+def completed(project: Project, words: str, **env: str) -> list[str]:
+    """What is offered for the last of these words."""
+    parts = words.split(" ")
+    asked = {"_PRODUCERCTL_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(parts) - 1)}
+    return [line.split(",", 1)[1] for line in project.out(**asked, **env).splitlines()]
+
+
+def test_completion_completes_roles_and_tasks(project: Project) -> None:
+    first, second = project.add("one"), project.add("two")
+    with project.client() as ledger:
+        ledger.claim_task(second, "code")
+    assert completed(project, "producerctl task show ") == [second, first], "what runs comes first"
+    assert completed(project, f"producerctl logs -f {first[:-1]}") == [first]
+    assert completed(project, "producerctl task add --agent c") == ["code"]
+    assert completed(project, "producerctl scale c") == ["code="]
+    assert completed(project, f"producerctl task route {first} q") == ["qa"]
+    assert completed(project, f"producerctl --config {project.config} drain q", PRODUCER_CONFIG="/nowhere") == ["qa"]
+
+
+def test_completion_is_silent_where_there_is_no_project(project: Project) -> None:
+    project.config.write_text("budget: [\n")
+    assert completed(project, "producerctl task show ") == completed(project, "producerctl drain ") == []
 
 
 def test_the_help_says_of_every_command_what_the_command_says_of_itself() -> None:

@@ -78,6 +78,12 @@ def test_list_filters(project: Project) -> None:
     assert project.run("task", "list", "--status", "done").stdout == ""
 
 
+def test_a_role_that_does_not_exist_is_no_empty_list(project: Project) -> None:
+    project.add("one", role="code")
+    assert "no role 'cod': use one of code" in project.refused("task", "list", "--role", "cod")
+    assert project.out("task", "list", "--role", "qa") == "", "one without tasks is"
+
+
 def test_show_has_the_promised_shape(project: Project) -> None:
     needed = project.add("First")
     ident = project.add("Second", dependencies=[needed], parent_task_id=needed)

@@ -7,25 +7,29 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 from driving import Project, carriers, until
 from rehearsing import LONG, ledger, shell, with_shell, write_script
 
+from producer.cli.wording import INDENT
+
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(300),
     pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux"),
 ]
-WIDTH, HEIGHT = 100, 30
+NUMBERS = count()  # a server that is ending still holds its socket
+SIZES = [(80, 24), (120, 40)]
 
 
 class Terminal:
     """A tmux server of the test's own, one window a name."""
 
-    def __init__(self, socket: Path, project: Project) -> None:
-        self._socket, self._project = str(socket), project
+    def __init__(self, socket: Path, project: Project, size: tuple[int, int]) -> None:
+        self._socket, self._project, self.size = str(socket), project, size
         self._windows: list[str] = []
 
     def _tmux(self, *words: str) -> str:
@@ -38,7 +42,7 @@ class Terminal:
     def open(self, name: str, *words: str) -> None:
         """Run a command of the program in a window of its own, which stays when it has ended."""
         program = [sys.executable, "-P", "-m", "producer", "--config", str(self._project.file), *words]
-        size = ["-x", str(WIDTH), "-y", str(HEIGHT)]
+        size = ["-x", str(self.size[0]), "-y", str(self.size[1])]
         begin = ["new-window", "-t", "t"] if self._windows else ["new-session", "-s", "t", *size]
         self._tmux(*begin, "-d", "-n", name, "env", "-u", "COLUMNS", "-u", "LINES", *program)
         if not self._windows:
@@ -67,11 +71,25 @@ class Terminal:
         subprocess.run(["tmux", "-S", self._socket, "kill-server"], capture_output=True, timeout=20)
 
 
-@pytest.fixture
-def terminal(project: Project, private: Path) -> Iterator[Terminal]:
-    made = Terminal(private / f"tmux-{os.getpid()}", project)
+@pytest.fixture(params=SIZES, ids=lambda size: "x".join(map(str, size)))
+def terminal(project: Project, private: Path, request: pytest.FixtureRequest) -> Iterator[Terminal]:
+    made = Terminal(private / f"tmux-{os.getpid()}-{next(NUMBERS)}", project, request.param)
     yield made
     made.close()
+
+
+def test_the_wizard_asks_three_questions_and_says_what_comes_next(project: Project, terminal: Terminal) -> None:
+    terminal.open("init", "init", "--dir", "garden", "--no-chat")
+    terminal.shows("init", "Enter takes what stands in brackets", "Project name [garden]:")
+    terminal.press("init", "Rose garden", "Enter")
+    terminal.shows("init", "ntfy topic [garden-", "`none`: no pushes")
+    terminal.press("init", "Enter")
+    terminal.shows("init", "Subject prefix [Rose garden]:")
+    terminal.press("init", "Enter")
+    screen = terminal.shows("init", "Rose garden is set up in", "producerctl task add", "producerctl run")
+    assert "create producer.yaml" in screen and "Subscribe to the ntfy topic garden-" in screen
+    terminal.open("again", "init", "--dir", "garden")
+    terminal.shows("again", "would leave producer.yaml", "error: ")
 
 
 def test_an_evening_at_the_terminal(project: Project, supervise, terminal: Terminal) -> None:
@@ -90,19 +108,22 @@ def test_an_evening_at_the_terminal(project: Project, supervise, terminal: Termi
     terminal.open("run", "run", "--rehearse", str(script))
     terminal.shows("run", "writes the morning report")
     door, wall = project.file_task("Build the door"), project.file_task("Paint the wall")
+    width, height = terminal.size
 
     terminal.open("watch", "status", "--watch")
     frame = terminal.shows(
         "watch", "testbed", "does now", "Build the door", "busy", "Bash sleep 4", "tokens/s", "held of"
     )
     lines = frame.rstrip("\n").splitlines()
-    assert lines[0].startswith("testbed  running since") and max(map(len, lines)) <= WIDTH
+    assert lines[0].startswith("testbed  running since") and max(map(len, lines)) <= width and len(lines) < height
     assert sum("testbed" in line for line in lines) == 1, "the frame is drawn over itself"
-    frame = terminal.shows("watch", f"needs you  {wall}", "which colour?", "1 escalated")
-    assert "Build the door: done" in frame
+    frame = terminal.shows("watch", f"needs you  {wall} [code] Paint the wall", "which colour?", "1 escalated")
+    assert "Build the door: done" in frame and "stands by" not in frame
 
     terminal.open("logs", "logs", "-f", wall)
-    terminal.shows("logs", "A person has to say.", "ESCALATED: which colour?")
+    followed = terminal.shows("logs", "A person has to say.", "ESCALATED: which colour?")
+    begins = [line[:INDENT] for line in followed.splitlines() if line]
+    assert all(begin[2:3] == ":" or begin == " " * INDENT for begin in begins), "long lines go on below themselves"
     note = (project.state / "escalations" / f"{wall}.md").read_text()
     assert f"producerctl task requeue {wall}" in note
     assert project.producerctl("task", "requeue", wall, "--reason", "blue").returncode == 0

@@ -252,6 +252,19 @@ async def test_a_reserve_waits_for_a_supervisor_that_is_away(tmp_path):
 
 
 @live
+async def test_who_waits_too_long_for_a_supervisor_is_told_to_come_back_and_pays_nothing(tmp_path):
+    async with rig(tmp_path, grant_seconds=0.2) as r:
+        attempt = r.attempt()
+        r.supervisor.away = True
+        response = await r.ask(attempt)
+        assert response.status_code == 429 and response.json()["error"]["type"] == "rate_limit_error"
+        assert "ai-producer:retry-at:" in response.text and int(response.headers["retry-after"]) >= 3600
+        assert bill.lines(r.bill) == [] and [record.cost for record in r.records()] == [0]
+        r.supervisor.away = False
+        assert (await r.ask(attempt)).status_code == 200
+
+
+@live
 async def test_an_armed_switch_ends_who_waits_for_money(tmp_path):
     async with rig(tmp_path) as r:
         r.supervisor.away = True

@@ -60,6 +60,15 @@ def test_arming_says_why_and_since_when_and_disarming_ends_it(tmp_path):
     assert not list(path.parent.glob(".*"))
 
 
+def test_armed_without_a_reason_is_armed_without_a_reason(tmp_path):
+    switch = tmp_path / "kill_switch"
+    killswitch.arm(switch, "")
+    found = killswitch.read(switch)
+    assert found.armed and found.reason is None and found.since is not None
+    killswitch.reason_path(switch).write_text("no moment:\n")
+    assert killswitch.read(switch).reason == "no moment:"
+
+
 def test_the_watcher_of_the_0_3_interface(tmp_path):
     watcher = KillSwitchWatcher(str(tmp_path / "kill_switch"))
     assert not watcher.is_armed()

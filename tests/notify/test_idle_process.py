@@ -121,6 +121,8 @@ def test_wakeups_that_find_nothing_end_until_something_is_filed(
     assert "back_online" not in notices(project)
     supervisor.until(lambda: len(ntfy.messages) == 3)
     assert "no more wake-ups" in ntfy.messages[2]["message"] and "no more" not in ntfy.messages[1]["message"]
+    [idle] = [line for line in (project.state / "needs-attention.md").read_text().splitlines() if "**idle**" in line]
+    assert "pending" not in idle, "nothing waits but the wake-up"
 
     project.file_task("work", requires_approval=True)  # filed, though nothing runs: the count begins anew
     supervisor.until(lambda: verdicts(project) == ["done"] * 4)
