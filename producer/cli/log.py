@@ -15,14 +15,24 @@ from producer.cli.wording import INDENT
 class _Lines:
     """What structlog hands its finished lines to."""
 
-    def msg(self, message: str) -> None:
+    def msg(self, message: str, style: str = "dim") -> None:
         """One line."""
         first, _, rest = message.partition("\n")
-        screen.hang(first, INDENT, stderr=True)
+        screen.hang(first, INDENT, style, stderr=True)
         if rest:  # a traceback keeps its lines
             screen.note(rest, "")
 
-    debug = info = warning = warn = error = critical = exception = fatal = failure = log = msg
+    def warning(self, message: str) -> None:
+        """One that somebody should look at."""
+        self.msg(message, "yellow")
+
+    def error(self, message: str) -> None:
+        """One that something is wrong by."""
+        self.msg(message, "bold red")
+
+    debug = info = log = msg
+    warn = warning
+    critical = exception = fatal = failure = error
 
 
 def _render(logger: object, name: str, event: MutableMapping[str, Any]) -> str:
