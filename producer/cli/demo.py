@@ -112,7 +112,7 @@ def _show(found: dict[str, Any]) -> None:
     if found["unfinished"]:
         screen.say("not finished; what is done is kept, and the rest can go on where it was", "yellow")
     screen.say(f"tasks    {counts} in {found['seconds']:.0f} s", "bold")
-    screen.say(f"files    {' '.join(found['files']) or 'none'}")
+    screen.hang(f"files    {' '.join(found['files']) or 'none'}", 9)
     screen.say(f"tokens   {sent}, {count('requests', 0)} model requests")
     screen.say(f"cost     ${found['list_price_usd']} at list price; $0.00 spent, the model was scripted")
     screen.say(f"ledger   {found['ledger']}")

@@ -22,7 +22,10 @@ class _Lines(logging.Handler):
         at = time.strftime("%H:%M:%S", time.localtime(record.created))
         more = (f"{name}={value}" for name, value in sorted(vars(record).items()) if name not in STANDARD)
         line = "  ".join([at, f"{record.levelname.lower():<10}", record.getMessage(), *more])
-        screen.hang(line, INDENT, stderr=True)
+        style = (
+            "bold red" if record.levelno >= logging.ERROR else "yellow" if record.levelno >= logging.WARNING else "dim"
+        )
+        screen.hang(line, INDENT, style, stderr=True)
         if record.exc_info:  # a traceback keeps its lines
             screen.note(logging.Formatter().formatException(record.exc_info), "")
 

@@ -41,7 +41,7 @@ def suggested(said: str) -> list[list[str]]:
 def test_a_demo_that_is_cut_off_says_what_is_left_and_how_it_goes_on(demo: Project) -> None:
     process = start(demo)
     try:
-        until(lambda: (demo.state / "ledger.db").exists() and demo.counts()["done"], LONG, "a first task that is done")
+        until(lambda: demo.actions("task_completed"), LONG, "a first task that is done")
         os.kill(process.pid, signal.SIGINT)
         said, _ = process.communicate(timeout=60)
     finally:
