@@ -10,7 +10,7 @@ WHICH  ?= not slow
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint types layers all slow chaos tools fuzz bench soak docs audit-deps clean
+.PHONY: demo test lint types layers all slow chaos tools fuzz fuzz-guided bench soak docs audit-deps clean
 
 demo: $(READY)
 	$(BIN)/producerctl demo
@@ -29,6 +29,11 @@ chaos: $(READY) tools
 
 fuzz: $(READY)
 	$(BIN)/python tests/fuzz/run.py --inputs 1000000 --seed 7
+
+# The same guided by coverage; atheris has wheels for a few versions of Python on Linux alone.
+fuzz-guided: $(READY)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group fuzz
+	$(BIN)/python tests/fuzz/guided.py --inputs 1000000 --seed 7
 
 # What the battery can do without, and says so: the clock's jumps. There is no wheel of it for every machine.
 tools: $(READY)

@@ -7,7 +7,9 @@
    overwrite a change or a file that is not in the history; else a compare-and-swap of the ref does.
 3. Every step may be done twice: after a crash in the middle, doing all of it again finishes what is missing.
 4. A worktree that holds uncommitted work is never removed. What .gitignore names counts as a by-product.
-5. A conflict is worked into the worktree of its follow-up task, with git's markers in the files. It counts as solved
+5. A merge that would change what is warded (producer.yaml, prompts, settings) is not made: what an agent wrote there
+   would be obeyed by the next run. git can commit it without a file, so the sandbox alone does not keep it out.
+6. A conflict is worked into the worktree of its follow-up task, with git's markers in the files. It counts as solved
    when no marker is left in them.
 """
 
@@ -16,7 +18,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -90,6 +92,13 @@ class Merged:
 @dataclass(frozen=True)
 class Conflict:
     """The branch and the target changed the same places of these files, or markers are left in them."""
+
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Warded:
+    """The merge would change these files, which only a person may."""
 
     files: tuple[str, ...]
 
@@ -233,8 +242,11 @@ def _on_branch(git: Git, place: Place) -> None:
     git("symbolic-ref", "HEAD", own)
 
 
-def merge(place: Place, subject: str, author: Author) -> Merged | Conflict:
-    """Merge the task's branch into its target. Idempotent. Raises WorkspaceError where it cannot be done now."""
+def merge(place: Place, subject: str, author: Author, warded: Collection[str] = ()) -> Merged | Conflict | Warded:
+    """Merge the task's branch into its target, unless that changes what is ``warded``. Idempotent.
+
+    Raises WorkspaceError where it cannot be done now.
+    """
     with locked(place) as held:
         git = Git(place.repository, held=held)
         branch, target = f"refs/heads/{place.branch}", f"refs/heads/{place.target}"
@@ -249,13 +261,28 @@ def merge(place: Place, subject: str, author: Author) -> Merged | Conflict:
                 return Conflict(tuple(sorted({name for name in tree.out.split("\0")[1:] if name})))
             if tree.code:
                 raise WorkspaceError(f"git merge-tree: {tree.why}")
+            content = tree.out.split("\0")[0].strip()
+            if files := _touched(git, theirs, content, warded):
+                return Warded(files)
             made = git(
-                "commit-tree", tree.out.split("\0")[0].strip(), "-p", theirs, "-p", ours, "-F", "-",
+                "commit-tree", content, "-p", theirs, "-p", ours, "-F", "-",
                 stdin=author.message(subject), env=author.env(),
             )  # fmt: skip
             if _advance(git, place, theirs, made, held):
                 return Merged(made)
         raise WorkspaceError(f"{place.target} moves on faster than it can be merged into")
+
+
+def _touched(git: Git, before: str, after: str, warded: Collection[str]) -> tuple[str, ...]:
+    """The files that differ and lie at, below or above something warded; whatever the case, for some file systems."""
+    names = git("diff-tree", "-r", "-z", "--name-only", "--no-renames", "--ignore-submodules=none", before, after)
+    kept = [f"{name.casefold()}/" for name in warded]
+
+    def within(name: str) -> bool:
+        path = f"{name.casefold()}/"
+        return any(path.startswith(place) or place.startswith(path) for place in kept)
+
+    return tuple(name for name in names.split("\0") if name and within(name))
 
 
 def _merge_of(git: Git, target: str, branch: str) -> str | None:

@@ -10,6 +10,6 @@
 
 from producer.sandbox.choice import Way, choose, in_force
 from producer.sandbox.enclose import Ground, enclose
-from producer.sandbox.wishes import Wishes, problem
+from producer.sandbox.wishes import Wishes, problem, warded
 
-__all__ = ["Ground", "Way", "Wishes", "choose", "enclose", "in_force", "problem"]
+__all__ = ["Ground", "Way", "Wishes", "choose", "enclose", "in_force", "problem", "warded"]

@@ -7,7 +7,7 @@
 3. A protected path in a writable place would still go with its parent if that were renamed, and a later attempt would
    find it elsewhere: so every directory on the way to it is an entry of its own, which as a mount cannot be moved.
 4. In a worktree the copies of what is read-only in the project are too. git itself can still commit other contents for
-   them, without a file: a branch is what it is, and `on_done: review` is there to look at it.
+   them, without a file: so what would change them is not merged (producer/worktree.py).
 5. A link on the way to a protected path in a writable place is refused: it could be replaced by another.
 """
 

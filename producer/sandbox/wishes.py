@@ -84,6 +84,16 @@ def problem(config: ProducerConfig, name: str, *, metered: bool) -> tuple[str, s
     return None
 
 
+def warded(config: ProducerConfig, top: Path) -> tuple[str, ...]:
+    """What no agent may change in a project, by its names below ``top``, a repository's top; links followed too."""
+    found: dict[str, None] = {}
+    for path in (*_kept(config), config.project_root / SECRETS):
+        for name in (path.parent.resolve() / path.name, path.resolve()):
+            if name != top and name.is_relative_to(top):
+                found[name.relative_to(top).as_posix()] = None
+    return tuple(found)
+
+
 def linked(root: Path, path: Path) -> Path | None:
     """The first link on the way from the project to a protected path in it."""
     if not path.is_relative_to(root):

@@ -18,7 +18,7 @@ from producer.errors import WorkspaceError
 from producer.ledger.records import Pending
 from producer.supervisor.kernel import Kernel
 from producer.supervisor.told import Told
-from producer.worktree import Author, Conflict, Place
+from producer.worktree import Author, Conflict, Place, Warded
 
 HELD_SECONDS = 1.0
 LONGEST_WAIT = 60.0
@@ -45,9 +45,9 @@ hand, `git diff {target}...{branch}` shows what it changes.
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of an order. ``removed``: the worktree is gone; ``files``: of a conflict."""
+    """What came of an order. ``removed``: the worktree is gone; ``files``: of a conflict, or that are warded."""
 
-    what: Literal["merged", "left", "cleaned", "conflict", "revision", "review"]
+    what: Literal["merged", "left", "warded", "cleaned", "conflict", "revision", "review"]
     commit: str | None = None
     removed: bool = True
     files: tuple[str, ...] = ()
@@ -91,7 +91,9 @@ def _carry_out(body: Mapping[str, Any], place: Place) -> Outcome:
             return Outcome("revision")
         case "branch" | "undecided":
             return Outcome("left", removed=_removed(place))
-    merged = worktree.merge(place, f"Merge {body['about']}", author)
+    merged = worktree.merge(place, f"Merge {body['about']}", author, body.get("warded", ()))
+    if isinstance(merged, Warded):
+        return Outcome("warded", files=merged.files, removed=_removed(place))
     if isinstance(merged, Conflict):
         return Outcome("conflict", files=merged.files)
     return Outcome("merged", commit=merged.commit, removed=_removed(place))

@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from producer import killswitch, worktree
+from producer import killswitch, sandbox, worktree
 from producer.config import ProducerConfig
 from producer.config.load import line_in
 from producer.core.guards import Limits
@@ -35,6 +36,7 @@ AGAIN_SECONDS = 0.5
 TEND_SECONDS = 60.0
 TITLE_BYTES = 2000
 FILES_LISTED = 100
+NAMED = 5  # files in a notice
 TITLES = {"conflict": "Resolve the conflict of", "revision": "Revise", "review": "Review"}
 NOTE = """
 
@@ -136,6 +138,7 @@ class Workspaces:
         body = {
             "task": task, "attempt": attempt, "mode": what, "fact": dict(fact), "words": words, "role": role,
             "title": title, "about": self._known.about(fact["origin"])[1], "cost_micros": cost,
+            "warded": sandbox.warded(self._kernel.config, Path(fact["repository"])),
         }  # fmt: skip
         self._kernel.store.outbox.put(KIND, body)
         self._unfinished[task] = False
@@ -189,6 +192,10 @@ class Workspaces:
                 kernel.audit("workspace_left", task=task, branch=branch)
                 if body["mode"] == "undecided":
                     self._tell(task, branch, "the reviewer recorded no decision of the kind review")
+                self._keep_or_forget(task, fact, outcome.removed)
+            case "warded":
+                listed = ", ".join(outcome.files[:NAMED]) + (", ..." if len(outcome.files) > NAMED else "")
+                self._tell(task, branch, f"it changes {listed}, which only you may: look at it and merge it yourself")
                 self._keep_or_forget(task, fact, outcome.removed)
             case "cleaned":
                 self._keep_or_forget(task, fact, outcome.removed)

@@ -99,11 +99,15 @@ def test_a_working_directory_replaced_by_a_link_is_refused(place: SimpleNamespac
         plan(place.wishes, replace(place.ground, cwd=tree / "inside", worktree=tree))
 
 
-def test_a_file_git_that_names_another_repository_gives_nothing(place: SimpleNamespace) -> None:
+@pytest.mark.parametrize("named", [".git", ".git/worktrees/theirs"])
+def test_a_file_git_that_names_another_repository_gives_nothing(place: SimpleNamespace, named: str) -> None:
     other = place.top / "outside" / "repository"
+    git = ["git", "-C", str(other), "-c", "user.name=t", "-c", "user.email=t@t.invalid"]
     subprocess.run(["git", "init", "-q", str(other)], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "begin"], check=True)
+    subprocess.run([*git, "worktree", "add", "-q", str(place.top / "outside" / "theirs")], check=True)
     shutil.rmtree(place.root / ".git")
-    (place.root / ".git").write_text(f"gitdir: {other / '.git'}\n")
+    (place.root / ".git").write_text(f"gitdir: {other / named}\n")
     found = plan(place.wishes, place.ground)
     assert access(found, other / ".git" / "objects") is not Access.WRITE
     assert found[place.root / ".git"] is Access.READ

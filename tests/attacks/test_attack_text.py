@@ -86,34 +86,45 @@ def test_an_id_names_no_path(name: str) -> None:
     assert not may_be_id(name)
 
 
-CONFIGS = {
-    "a billion laughs": "a: &a [x, x]\nb: &b [*a, *a]\nproject_name: *b\n",
-    "an alias": "project_name: &p x\ndefault_model: *p\n",
-    "a key twice": "project_name: x\nproject_name: y\n",
-    "an object of Python's": "project_name: !!python/object/apply:os.system ['touch pwned']\n",
-    "infinity": "project_name: x\nbudget: {project_ceiling_usd: .inf}\n",
-    "no number": "project_name: x\nbudget: {project_ceiling_usd: .nan}\n",
-    "a ceiling below nothing": "project_name: x\nbudget: {project_ceiling_usd: -1}\n",
-    "a merge": "x: &x {a: 1}\n<<: *x\n",
-    "too deep": "a: " + "[" * 5000 + "\n",
-    "too large": "project_name: x\n#" + "x" * 300_000 + "\n",
-    "two documents": "project_name: x\n---\nproject_name: y\n",
-    "bytes that are no text": "project_name: \udcff\n",
-    "a NUL": "project_name: a\0b\n",
-    "a switch that is the ledger": "project_name: x\nkill_switch: agent-state/ledger.db\n",
-    "a prompt outside": "project_name: x\nbudget: {agents: {code: {daily_cap_usd: 1, prompt: ../../etc/passwd}}}\n",
-    "a prompt at the root": "project_name: x\nbudget: {agents: {code: {daily_cap_usd: 1, prompt: /etc/passwd}}}\n",
-    "a role that is a path": "project_name: x\nbudget: {agents: {'../x': {daily_cap_usd: 1}}}\n",
+BUDGET = "budget: {project_ceiling_usd: 1, agents: {code: {daily_cap_usd: 1}}}\n"
+WHOLE = f"project_name: x\n{BUDGET}"
+PROMPT = "project_name: x\nbudget: {project_ceiling_usd: 1, agents: {code: {daily_cap_usd: 1, prompt: %s}}}\n"
+CEILING = "project_name: x\nbudget: {project_ceiling_usd: %s, agents: {code: {daily_cap_usd: 1}}}\n"
+CONFIGS = {  # each but for the attack a configuration that is taken; and what is said of it
+    "a billion laughs": ("a: &a [x, x]\nb: &b [*a, *a]\n" + WHOLE, "anchor &a is not allowed"),
+    "an anchor": (f"project_name: &p x\n{BUDGET}", "anchor &p is not allowed"),
+    "an alias": (f"{WHOLE}default_model: *p\n", "alias *p is not allowed"),
+    "a key twice": (f"{WHOLE}project_name: y\n", "duplicate key"),
+    "an object of Python's": (f"project_name: !!python/object/apply:os.system ['touch pwned']\n{BUDGET}", "the tag "),
+    "infinity": (CEILING % ".inf", ".inf is not allowed"),
+    "no number": (CEILING % ".nan", ".nan is not allowed"),
+    "a ceiling below nothing": (CEILING % "-1", "-1 is not allowed"),
+    "a merge": (f"{WHOLE}<<: {{default_model: claude-sonnet-5-5}}\n", "<<"),
+    "too deep": (f"{WHOLE}a: " + "[" * 5000 + "\n", "nested deeper than 20 levels"),
+    "too large": (f"{WHOLE}#" + "x" * 300_000 + "\n", "larger than 256 KiB"),
+    "two documents": (f"{WHOLE}---\n{WHOLE}", "a second document"),
+    "bytes that are no text": (f"{WHOLE}#\udcff\n", "not UTF-8"),
+    "a NUL": (f"{WHOLE}#a\0b\n", "U+0000"),
+    "a switch that is the ledger": (f"{WHOLE}kill_switch: agent-state/ledger.db\n", "kill_switch"),
+    "a prompt outside": (PROMPT % "../../etc/passwd", "prompt"),
+    "a prompt at the root": (PROMPT % "/etc/passwd", "prompt"),
+    "a role that is a path": (WHOLE.replace("code", "'../x'"), "the name is not allowed"),
 }
+
+
+def test_the_configuration_that_the_attacks_begin_with_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "producer.yaml").write_text(WHOLE)
+    assert load_config(tmp_path / "producer.yaml").project_name == "x"
 
 
 @pytest.mark.parametrize("attack", CONFIGS)
 def test_a_configuration_is_refused_in_one_line(tmp_path: Path, attack: str) -> None:
     file = tmp_path / "producer.yaml"
-    file.write_bytes(CONFIGS[attack].encode(errors="surrogateescape"))
+    content, said = CONFIGS[attack]
+    file.write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(ConfigError) as found:
         load_config(file)
-    assert "producer.yaml" in str(found.value)
+    assert "producer.yaml" in str(found.value) and said in str(found.value) and "\n" not in str(found.value)
     assert not (tmp_path / "pwned").exists() and not Path("pwned").exists()
 
 

@@ -183,11 +183,18 @@ def service(machine: Service) -> Iterator[Service]:
 
 
 def test_a_service_from_its_installation_to_its_removal(service: Service) -> None:
-    service.ctl("service", "install", "--run-as", USER, user="root")
+    key = "/etc/ai-producer-audit.key"
+    service.booted.write(key, service.ctl("audit", "key", "--new", user="root") + "\n")
+    service.booted.run("chmod", "600", key)
+    service.ctl("service", "install", "--run-as", USER, "--credential", f"audit.key={key}", user="root")
     assert service.systemctl("is-enabled", UNIT) == "enabled"
     service.start_with("--invoker echo", "WatchdogSec=3s", "RestartSec=100ms")
     first = service.serving()
     until(lambda: "0 waiting, 0 running" in service.show("StatusText"), what="the status text", why=service.journal)
+
+    # the credential signs: no key was made
+    made = service.booted.run("find", "/var/lib/ai-producer", "-name", "audit.*").splitlines()
+    assert {Path(path).name for path in made} & {"audit.key", "audit.pub"} == {"audit.pub"}
 
     # killed: started again, the run goes on
     task = service.begin(12)

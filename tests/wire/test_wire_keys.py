@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket as socket_
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -64,9 +66,30 @@ def worker(keys: Keys) -> Peer:
     return peer
 
 
+@pytest.fixture(params=["ipc", "tcp"])
+def over(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The sockets over loopback tcp too, which nothing offers yet: the keys must be enough, without private files."""
+    if request.param == "tcp":
+        with ExitStack() as stack:
+            taken = {
+                name: stack.enter_context(socket_of_python()) for name in ("tasks", "results", "control", "events")
+            }
+            ports = {name: listening.getsockname()[1] for name, listening in taken.items()}
+        monkeypatch.setattr(Places, "address", lambda _, name: f"tcp://127.0.0.1:{ports[name]}")
+    return str(request.param)
+
+
+def socket_of_python() -> socket_.socket:
+    """One that has a free port of its own."""
+    found = socket_.socket()
+    found.bind(("127.0.0.1", 0))
+    return found
+
+
 # ---- the handshake
 
 
+@pytest.mark.usefixtures("over")
 @pytest.mark.parametrize("socket", ["tasks", "results", "control"])
 @pytest.mark.parametrize("how", ["stranger", "no key", "wrong server"])
 def test_a_stranger_is_not_heard(supervisor: Supervisor, dialer: Dialer, worker: Peer, socket: str, how: str) -> None:
@@ -80,6 +103,7 @@ def test_a_stranger_is_not_heard(supervisor: Supervisor, dialer: Dialer, worker:
     assert supervisor.heard == [] and supervisor.refused == []
 
 
+@pytest.mark.usefixtures("over")
 @pytest.mark.parametrize("socket", ["tasks", "results", "control"])
 @pytest.mark.parametrize("kind", ["worker", "gateway", "operator"])
 def test_a_key_opens_only_the_sockets_of_its_kind(
@@ -98,6 +122,7 @@ def test_a_key_opens_only_the_sockets_of_its_kind(
         assert supervisor.heard == []
 
 
+@pytest.mark.usefixtures("over")
 def test_the_peer_is_that_of_the_key_whatever_the_connection_calls_itself(
     supervisor: Supervisor, dialer: Dialer, keys: Keys, worker: Peer
 ) -> None:
@@ -113,6 +138,7 @@ def test_the_peer_is_that_of_the_key_whatever_the_connection_calls_itself(
     assert all("calls itself" in item.problem for item in supervisor.refused)
 
 
+@pytest.mark.usefixtures("over")
 def test_a_worker_cannot_have_anothers_mail_once_that_is_connected(
     supervisor: Supervisor, dialer: Dialer, keys: Keys, worker: Peer
 ) -> None:
@@ -129,6 +155,7 @@ def test_a_worker_cannot_have_anothers_mail_once_that_is_connected(
     assert [item.peer for item in supervisor.heard] == [other]
 
 
+@pytest.mark.usefixtures("over")
 def test_events_are_for_operators_only(supervisor: Supervisor, dialer: Dialer, keys: Keys, worker: Peer) -> None:
     eavesdropper = dialer.dial("events", pair(keys, worker.name), kind=zmq.SUB)
     eavesdropper.subscribe(b"")
@@ -147,6 +174,7 @@ def test_events_are_for_operators_only(supervisor: Supervisor, dialer: Dialer, k
     assert not eavesdropper.poll(200)
 
 
+@pytest.mark.usefixtures("over")
 def test_a_revoked_or_replaced_key_is_worth_nothing(
     supervisor: Supervisor, dialer: Dialer, keys: Keys, worker: Peer
 ) -> None:
@@ -174,6 +202,7 @@ def test_the_next_supervisor_knows_the_workers_of_the_one_before(places: Places,
     assert sorted(Keys(places).names()) == sorted([OPERATOR, worker.name])
 
 
+@pytest.mark.usefixtures("over")
 def test_messages_that_are_malformed_are_reported_with_who_sent_them(
     supervisor: Supervisor, dialer: Dialer, keys: Keys, worker: Peer
 ) -> None:
@@ -190,15 +219,43 @@ def test_messages_that_are_malformed_are_reported_with_who_sent_them(
     assert "unknown message type b'Fly'" in {item.problem for item in supervisor.refused}
 
 
+@pytest.mark.usefixtures("over")
 def test_a_message_over_the_limit_ends_the_connection_and_not_the_server(
     supervisor: Supervisor, dialer: Dialer, keys: Keys, worker: Peer
 ) -> None:
     made = dialer.dial("results", pair(keys, worker.name), kind=zmq.PUSH)
     made.send_multipart([b"PRD1", b"Ping", b"x" * (2 << 20)])
     supervisor.for_a_while()
-    assert supervisor.heard == []
+    assert supervisor.heard == [] and supervisor.refused == [], "it is not even read"
     dialer.dial("results", pair(keys, worker.name), kind=zmq.PUSH).send_multipart(encode(Ping()))
     supervisor.until(lambda: supervisor.heard)
+
+
+NO_HANDSHAKE = [
+    b"",
+    b"\0" * 64,
+    b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"\xff" + b"\0" * 8 + b"\x7f\x03\x00CURVE",
+    b"\xff" * 100_000,
+]
+
+
+@pytest.mark.parametrize("said", NO_HANDSHAKE, ids=range(len(NO_HANDSHAKE)))
+@pytest.mark.usefixtures("over")
+def test_who_begins_a_handshake_and_never_ends_it_holds_up_nobody(
+    places: Places, supervisor: Supervisor, dialer: Dialer, keys: Keys, worker: Peer, said: bytes
+) -> None:
+    with ExitStack() as stack:
+        for _ in range(50):
+            kind, _, where = places.address("results").partition("://")
+            raw = stack.enter_context(socket_.socket(socket_.AF_UNIX if kind == "ipc" else socket_.AF_INET))
+            raw.settimeout(10)
+            raw.connect(where if kind == "ipc" else ("127.0.0.1", int(where.rpartition(":")[2])))
+            with suppress(OSError):  # it may be closed in the middle of it
+                raw.sendall(said)
+        dialer.dial("results", pair(keys, worker.name), kind=zmq.PUSH).send_multipart(encode(Ping()))
+        supervisor.until(lambda: supervisor.heard)
+        assert [item.peer for item in supervisor.heard] == [worker] and supervisor.refused == []
 
 
 # ---- the files
@@ -248,6 +305,7 @@ def test_a_name_cannot_leave_the_directory(places: Places, keys: Keys, name: str
     assert sorted(places.state.rglob("*")) == before
 
 
+@pytest.mark.usefixtures("over")
 @pytest.mark.parametrize(
     "peer", [Peer("operator", "operator"), Peer("worker", "w", "code"), Peer("worker", "w", "a/b")]
 )

@@ -82,6 +82,19 @@ def test_in_a_hurry_the_namespace_goes_first(make_task: MakeTask, around: Surrou
     assert left_over(task) == []
 
 
+def test_in_the_sandbox_a_process_hears_the_term_and_has_a_grace(
+    make_task: MakeTask, around: Surroundings, tmp_path: Path
+) -> None:
+    """A daemon of the agent's, which only our ladder can have told: it saves its work and leaves."""
+    code = "import signal, sys; signal.signal(15, lambda *_: (open('saved', 'w').close(), sys.exit())); open('up', 'w').close(); signal.pause()"
+    with ScriptedApi(once(("Bash", {"command": f'setsid python3 -c "{code}" >/dev/null 2>&1 & sleep 60'}))) as api:
+        task = at_gateway(make_task, api, allowed_tools=["Bash"], sandbox=wishes(tmp_path))
+        here = tmp_path / "project"
+        result = run(task, around, stop_when=(here / "up").exists, outcome="cancelled", grace=20.0)
+    assert (here / "saved").exists() and (result.outcome, result.survivors) == ("cancelled", 0)
+    assert left_over(task) == []
+
+
 def test_a_sandbox_that_is_not_there_starts_nothing(
     make_task: MakeTask, around: Surroundings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

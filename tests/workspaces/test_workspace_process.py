@@ -109,6 +109,21 @@ def test_a_worktree_that_an_agent_spoilt_is_kept_and_holds_up_nobody(project: Pr
     assert (project.places.worktrees / first).exists()
 
 
+def test_a_branch_with_a_configuration_of_the_agents_own_waits_for_a_person(project: Project, supervise) -> None:
+    begin(project, workers=1)
+    before = (project.root / "producer.yaml").read_text()
+    first = project.file_task("producer.yaml")
+    second = project.file_task("after", dependencies=[first])
+    supervisor = start(project, supervise).ready()
+    supervisor.until_status(second, "done")
+    [told] = project.actions("workspace_needs_you")
+    assert told["task"] == first and "it changes producer.yaml, which only you may" in told["detail"]["reason"]
+    assert (project.root / "producer.yaml").read_text() == before
+    assert git(project.root, "show", f"producer/{first}:producer.yaml") == "producer.yaml", "to be looked at"
+    supervisor.until(lambda: (project.root / "after").exists(), what="the honest branch merged")
+    assert not (project.places.worktrees / first).exists()
+
+
 def test_ten_kills_in_a_row_lose_no_branch_and_merge_none_twice(project: Project, supervise) -> None:
     begin(project, workers=2)
     names = [f"file-{number}" for number in range(8)]

@@ -17,7 +17,7 @@ from workspace_rig import AUTHOR, git, merges, place
 from producer import git as our_git
 from producer import helper, worktree
 from producer.errors import NoWorkspace, WorkspaceError
-from producer.worktree import Conflict, Merged
+from producer.worktree import Conflict, Merged, Warded
 
 
 def work(repo: Path, state: Path, task: str, **files: str) -> worktree.Place:
@@ -88,6 +88,40 @@ def test_a_target_that_nobody_has_checked_out_moves_on_by_itself(repo: Path, sta
     git(repo, "checkout", "-q", "-b", "other")
     worktree.merge(here, "Merge it", AUTHOR)
     assert not (repo / "new").exists() and git(repo, "show", "main:new") == "hello"
+
+
+WARDED = ("producer.yaml", "agents", ".claude", "sub/prompt.md")
+
+
+@pytest.mark.parametrize(
+    "name", ["producer.yaml", "Producer.YAML", "agents/code/prompt.md", ".claude/settings.json", "sub", ".claude"]
+)
+def test_a_branch_that_changes_what_no_agent_may_is_not_merged(repo: Path, state: Path, name: str) -> None:
+    """Through git alone too, without a file in the worktree, where the sandbox would have it read-only."""
+    here = work(repo, state, "T1", new="hello")
+    before = git(repo, "rev-parse", "main")
+    blob = git(Path(here.path), "hash-object", "-w", "new")
+    git(Path(here.path), "update-index", "--add", "--cacheinfo", f"100644,{blob},{name}")
+    git(Path(here.path), "commit", "-q", "-m", "planted")
+    git(Path(here.path), "reset", "-q", "--hard")
+    assert worktree.merge(here, "Merge it", AUTHOR, WARDED) == Warded((name,))
+    assert git(repo, "rev-parse", "main") == before and not (repo / "new").exists()
+    assert worktree.remove(here) and git(repo, "rev-parse", here.branch), "the branch stays for a person"
+    assert isinstance(worktree.merge(here, "Merge it", AUTHOR), Merged), "the operator may"
+
+
+def test_what_only_looks_like_something_warded_is_merged(repo: Path, state: Path) -> None:
+    here = work(repo, state, "T1", **{"producer.yaml.md": "x", "agents.py": "x", "claude": "x"})
+    assert isinstance(worktree.merge(here, "Merge it", AUTHOR, WARDED), Merged)
+
+
+def test_a_branch_that_lags_behind_an_operators_change_of_the_configuration_is_merged(repo: Path, state: Path) -> None:
+    here = work(repo, state, "T1", new="hello")
+    (repo / "producer.yaml").write_text("by the operator")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-q", "-m", "Configure")
+    assert isinstance(worktree.merge(here, "Merge it", AUTHOR, WARDED), Merged)
+    assert (repo / "producer.yaml").read_text() == "by the operator"
 
 
 def test_a_conflict_changes_nothing_and_is_worked_into_the_worktree_of_who_solves_it(repo: Path, state: Path) -> None:
