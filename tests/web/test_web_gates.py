@@ -171,6 +171,7 @@ def test_every_answer_carries_the_shield(web: Web, headers: dict[str, str | None
         assert "default-src 'none'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
         assert found.headers["x-content-type-options"] == "nosniff"
         assert found.headers["referrer-policy"] == "no-referrer"
+        assert found.headers["x-frame-options"] == "DENY" and found.headers["cache-control"]
         assert not [name for name in found.headers if name.startswith("access-control")]
         assert found.status_code < 500
 
