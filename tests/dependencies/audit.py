@@ -135,9 +135,9 @@ def table(packages: dict[str, Package]) -> list[str]:
 def main() -> int:
     """Print it all; 1 where a bound is not kept or something that is needed is not there."""
     asked = declared()
-    optional = asked.pop("chaos", [])
+    optional = [*asked.pop("chaos", []), *asked.pop("fuzz", [])]
     packages, missing = installed(asked)
-    extra, absent = installed({"chaos": optional})
+    extra, absent = installed({"optional": optional})
     for name, package in extra.items():
         packages.setdefault(name, package).by.update(package.by)
     checked = bounds()
