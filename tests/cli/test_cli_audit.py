@@ -211,7 +211,7 @@ def test_an_export_is_checked_by_the_standard_library_alone(written: Project, ex
     ("audit.pub", "+", "-", "cannot be read"),
     ("audit.jsonl", "task 2", "task X", "row 4 does not match"),
     ("audit.jsonl", '{"seq": 3,', '{"seq": 4,', "row 3 is missing"),
-    ("checkpoints.jsonl", "7\\n", "6\\n", "not those of a checkpoint"),
+    ("checkpoints.jsonl", "\\n7\\n", "\\n6\\n", "not those of a checkpoint"),
     ("checkpoints.jsonl", "ai-producer", "ai-produced", "a key that is not known"),
     ("checkpoints.jsonl", " ai-producer", " other", "cannot be read"),
     ("audit.pub", "ai-producer", "ai-produced", "a key that is not known"),
