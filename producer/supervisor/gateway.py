@@ -207,6 +207,8 @@ class Gateway:
         if known is not None:
             self._answer(message.request, known)
             return
+        if accounts.booked(message.request):
+            return  # a frame that comes late: the request is over
         run = self._kernel.store.attempts.running(message.attempt)
         if run is None or run.cancel:
             self._refuse(message, "closed", "this attempt is over")
@@ -231,7 +233,8 @@ class Gateway:
                 self._refuse(wanted.message, verdict.cap, verdict.reason)
 
     def metered_request(self, message: Metered) -> None:
-        """A model request ended: book it once."""
+        """A model request ended: book it once. One that was given up while it waited wants no money any more."""
+        self._waiting.pop(message.request, None)
         cost = Cost(
             message.request, message.attempt, message.model, MicroUSD(message.cost), "gateway", message.exact,
             asdict(message.usage),
