@@ -121,15 +121,20 @@ async def run(options: argparse.Namespace, key: Key) -> None:
         stack.callback(background.cancel)
         sys.stdout.write(f"{url}\n")
         sys.stdout.flush()
-        left: asyncio.Future[Any] = asyncio.ensure_future(leave.wait())
-        await asyncio.wait({left, background}, return_when=asyncio.FIRST_COMPLETED)
-        flows = attempts.flows
-        for flow in flows:
-            flow.cut("closed")
-        with suppress(TimeoutError):  # what was cut is still booked
-            await asyncio.wait_for(asyncio.gather(*(flow.over.wait() for flow in flows)), SETTLE_SECONDS)
-        if background.done():
-            background.result()
+        await _served(leave, background, attempts)
+
+
+async def _served(leave: asyncio.Event, background: asyncio.Future[Any], attempts: Attempts) -> None:
+    """Until told to leave; raises what breaks in the background. What streams then is cut, and still booked."""
+    left: asyncio.Future[Any] = asyncio.ensure_future(leave.wait())
+    await asyncio.wait({left, background}, return_when=asyncio.FIRST_COMPLETED)
+    flows = attempts.flows
+    for flow in flows:
+        flow.cut("closed")
+    with suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.gather(*(flow.over.wait() for flow in flows)), SETTLE_SECONDS)
+    if background.done():
+        background.result()
 
 
 async def _model(options: argparse.Namespace, key: Key, stack: AsyncExitStack) -> tuple[str, Key]:
