@@ -8,6 +8,7 @@ it builds a new one from the ledger, and the workers, who keep their results unt
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 from collections import deque
@@ -47,6 +48,7 @@ from producer.supervisor.workers import Worker, Workers
 from producer.supervisor.workspaces import Workspaces
 from producer.version import __version__
 
+log = logging.getLogger("producer.supervisor")
 TURN = 0.25
 LAST_WORDS = 3.0
 
@@ -124,8 +126,9 @@ class Loop:
                 action, actor=kernel.options.actor, pid=os.getpid(), version=__version__, config=config.sha256,
                 auth=self._auth.mode, invoker=kernel.options.invoker,
             )  # fmt: skip
-            if self._auth.warning:
-                kernel.notify("auth", "how agents authenticate", self._auth.warning)
+            if warning := self._auth.warning:
+                kernel.notify("auth", "how agents authenticate", warning)
+                kernel.after.append(lambda: log.warning(warning))
             powercut.settle(kernel, self._caps)
             self._gateway.adopt()
             self._workers.adopt_registered()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import httpx
 from driving import Project
 
@@ -46,3 +48,12 @@ def _url(supervisor, seen):
         return found if found["url"] and httpx.get(f"{found['url']}/health").status_code == 200 else None
     except httpx.HTTPError:
         return None
+
+
+def test_who_watches_the_start_is_told_what_inheriting_means(
+    project: Project, supervise, environment: dict[str, str]
+) -> None:
+    (Path(environment["HOME"]) / ".claude").mkdir()
+    supervisor = supervise(invoker=None).ready()
+    assert "warning     no ANTHROPIC_API_KEY, no CLAUDE_CODE_OAUTH_TOKEN" in supervisor.output.read_text()
+    assert supervisor.stop() == 0
