@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from producer.ids import new_id
+from producer.ledger import waits
 from producer.ledger.accounts import Accounts
 from producer.ledger.attempts import Attempts
 from producer.ledger.audit import Audit
@@ -52,6 +53,7 @@ class Store:
         self.outbox = Outbox(self.db)
         self.roles = Roles(self.db, self.audit)
         self._open_log()
+        waits.look(self)
 
     def _open_log(self) -> None:
         """The first row of a new ledger; and a row where the head kept outside names one that this ledger lacks."""

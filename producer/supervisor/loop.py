@@ -110,7 +110,6 @@ class Loop:
     def _begin(self) -> None:
         kernel, config = self._kernel, self._kernel.config
         with kernel.store.transaction():
-            self._wall_clock.begin()
             self._witness.begin()
             desired = {name: kernel.options.workers.get(name, role.workers) for name, role in config.roles.items()}
             before = kernel.options.before

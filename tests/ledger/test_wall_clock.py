@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
+from driving import Project
 from ledger_rig import DAY, Desk
 
+from producer.ledger.store import Store
 from producer.supervisor.wallclock import WallClock
 
 
@@ -15,9 +19,9 @@ def watched(desk: Desk, **more: float) -> tuple[Any, WallClock]:
     return kernel, WallClock(kernel)
 
 
-def look(desk: Desk, watch: WallClock, *, begin: bool = False) -> None:
+def look(desk: Desk, watch: WallClock) -> None:
     with desk.transaction():
-        watch.begin() if begin else watch.look()
+        watch.look()
 
 
 def failed_task(desk: Desk) -> str:
@@ -48,14 +52,26 @@ def test_waits_are_as_long_as_before(desk: Desk) -> None:
     assert desk.actions().count("clock_set_back") == 1
 
 
-def test_one_that_was_set_back_while_nobody_looked_is_seen_at_the_start(desk: Desk) -> None:
+def test_one_that_was_set_back_while_nobody_looked_is_seen_by_the_next_writer(desk: Desk) -> None:
     desk.time.now += DAY
     failed_task(desk)
     desk.time.now -= DAY - 10
-    look(desk, watched(desk)[1], begin=True)
+    for _ in range(2):
+        Desk(desk.db.path.parent, desk.time).close()
     assert desk.queue.next_due() == desk.time.now + 15
-    look(desk, watched(desk)[1], begin=True)
     assert desk.actions().count("clock_set_back") == 1
+
+
+def test_a_script_that_writes_first_does_not_hide_it(project: Project) -> None:
+    ledger = project.state / "ledger.db"
+    project.file_task()
+    tomorrow = time.time() + DAY
+    with closing(Store(ledger, head_file=None, clock=lambda: tomorrow)) as store, store.transaction():
+        store.audit.append("told", "producer")
+        store.db.run("UPDATE tasks SET not_before = ?", tomorrow + 15)
+    project.file_task("filed by a script, with no supervisor")
+    assert project.rows("SELECT max(not_before) FROM tasks")[0][0] < time.time() + 60
+    assert len(project.actions("clock_set_back")) == 1
 
 
 def test_a_clock_that_goes_forward_or_is_only_kept_right_changes_nothing(desk: Desk) -> None:
