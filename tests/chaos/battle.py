@@ -53,6 +53,10 @@ roles:
           tools: [{name: mcp__ledger__list_tasks, input: {status: pending}}]
           output_tokens: 190
         - {text: "That is all.", output_tokens: 160}
+        # a run that is lost after its last word is resumed, and asked for it again
+        - {text: "That is all.", output_tokens: 20}
+        - {text: "That is all.", output_tokens: 20}
+        - {text: "That is all.", output_tokens: 20}
 """
 
 
