@@ -258,7 +258,8 @@ def run_and_kill(task: TaskMsg, around: Surroundings, marker: Path) -> Result:
         )
         await until(marker.exists)
         for process in reaper.find(Family.of_attempt(task.attempt)):
-            process.send_signal(signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):  # it went with the one before it
+                process.send_signal(signal.SIGKILL)
         return (await running).result
 
     return asyncio.run(main())
