@@ -89,11 +89,15 @@ def room(caps: Iterable[Cap], own: int = 0) -> MicroUSD | None:
     return MicroUSD(max(0, min(free))) if free else None
 
 
+def fits(cap: Cap, amount: int) -> bool:
+    """Whether a cap has room for a hold of ``amount``; one with no room at all has none for a hold of zero."""
+    return cap.limit is None or cap.limit - cap.spent - cap.held >= max(1, amount)
+
+
 def admit(caps: Iterable[Cap], amount: int) -> Refusal | None:
     """None where a hold of ``amount`` fits every cap, else the first cap that refuses."""
     for cap in caps:
-        left = room([cap])
-        if left is not None and (left < amount or left == 0):
+        if not fits(cap, amount):
             return Refusal(cap.name, f"{_state(cap)}: no room for a hold of ${format_usd(amount)}")
     return None
 

@@ -23,8 +23,8 @@ PROJECT = "project"
 _INSERT_METER = (
     "INSERT INTO meter (request, attempt, task_id, role, date, at, model, source, exact, cost_micros,"
     f" {', '.join(TOKEN_COLUMNS)}) VALUES ({placeholders(range(10 + len(TOKEN_COLUMNS)))})"
-    " ON CONFLICT (request) DO NOTHING"
 )
+_INSERT_METER_ONCE = f"{_INSERT_METER} ON CONFLICT (request) DO NOTHING"
 
 
 class Booking(NamedTuple):
@@ -143,23 +143,24 @@ class Accounts:
     def book(self, cost: Cost) -> Booking | None:
         """Book a cost; None where its request was booked before, or is of no attempt of this ledger."""
         found = self._whose(cost.attempt)
-        if found is None or not self._meter(cost, *found):
+        run = self.inflight.all().get(cost.attempt)
+        if found is None or not self._meter(cost, *found, first=run is not None and not run.booked):
             return None
         task, role, date = found
-        run = self.inflight.all().get(cost.attempt)
         if run:
             self.inflight.book(run, cost.amount)
         else:
             self.inflight.booked_late(task, cost.amount)
             self._db.run("UPDATE tasks SET cost_micros = cost_micros + ? WHERE id = ?", cost.amount, task)
             self._db.run("UPDATE attempts SET cost_micros = cost_micros + ? WHERE id = ?", cost.amount, cost.attempt)
-        self._figures.add(role, date, cost.amount, 0)
         hold = self._figures.holds.get(cost.attempt)
         if hold:
             if hold.requests.pop(cost.request, None) is not None:
                 self._db.run("DELETE FROM reservations WHERE request = ?", cost.request)
             hold.base = max(0, hold.base - cost.amount)
-            self._resize(cost.attempt, hold)
+            self._resize(cost.attempt, hold, spent=cost.amount)
+        else:
+            self._figures.add(role, date, cost.amount, 0)
         return Booking(task, role, run is None)
 
     def _whose(self, attempt: str) -> tuple[str, str, str] | None:
@@ -196,21 +197,22 @@ class Accounts:
         )
         return changed == 1
 
-    def _meter(self, cost: Cost, task: str, role: str, date: str) -> bool:
-        """Write the request's row; False where it is there."""
-        tokens = [cost.tokens.get(name, 0) for name in TOKEN_COLUMNS]
-        inserted = self._db.run(
-            _INSERT_METER,
+    def _meter(self, cost: Cost, task: str, role: str, date: str, *, first: bool) -> bool:
+        """Write the request's row; False where it is there. ``first``: no row is there of this attempt."""
+        values = (
             cost.request, cost.attempt, task, role, date, self._db.stamp, cost.model, cost.source, int(cost.exact),
-            cost.amount, *tokens,
+            cost.amount, *[cost.tokens.get(name, 0) for name in TOKEN_COLUMNS],
         )  # fmt: skip
-        return inserted == 1
+        if first:
+            self._db.defer("meter", cost.request, _INSERT_METER, *values)
+            return True
+        return self._db.run(_INSERT_METER_ONCE, *values) == 1
 
-    def _resize(self, attempt: str, hold: Hold) -> None:
-        """The hold's requests or its base have changed: hold as much as they need now."""
+    def _resize(self, attempt: str, hold: Hold, spent: int = 0) -> None:
+        """The hold's requests or its base have changed: hold as much as they need now, and count what was spent."""
         before, hold.amount = hold.amount, max(hold.base, hold.reserved)
         self._figures.put(attempt, hold)
-        self._figures.add(hold.role, hold.date, 0, hold.amount - before)
+        self._figures.add(hold.role, hold.date, spent, hold.amount - before)
 
     def _ensure_day(self, role: str, date: str) -> None:
         self._db.run("INSERT OR IGNORE INTO budget (agent_owner, date) VALUES (?, ?)", role, date)

@@ -88,7 +88,8 @@ class Attempts:
             task, TaskEvent.CLAIMED, state=TaskState(ready.status), started_at=self._db.stamp, attempts=number,
             session_id=session, finished_at=None,
         )  # fmt: skip
-        self._db.run(
+        self._db.defer(
+            "attempts", attempt,
             "INSERT INTO attempts (id, task_id, role, number, worker, model, session_id, claimed_at)"
             " VALUES (?,?,?,?,?,?,?,?)",
             attempt, task, role, number, worker, model, session, self._db.stamp,
@@ -96,7 +97,7 @@ class Attempts:
         self._inflight.add(
             Running(
                 attempt, task, role, ready.root, worker, number, ready.retry_count, None,
-                TaskState.IN_PROGRESS, ready.actual, 0, ready.cost, asked=False,
+                TaskState.IN_PROGRESS, ready.actual, 0, ready.cost, booked=False, asked=False,
             )
         )  # fmt: skip
         self._accounts.place(attempt, task, role, ready.root, hold)
@@ -186,17 +187,18 @@ class Attempts:
 
         The state of its task decides what the outcome may still change.
         """
+        if self.running(run.attempt) is None:
+            self.stale(run.attempt, ending.outcome)
+            return None
         state = next_attempt(AttemptState.RUNNING, settlement.attempt, run.attempt)
-        changed = self._db.run(
+        self._db.defer(
+            "attempts", run.attempt,
             "UPDATE attempts SET state = ?, outcome = ?, finished_at = ?, error = ?, turns = ?, tool_calls = ?,"
             " cost_micros = ?, started_at = coalesce(started_at, ?), session_id = coalesce(?, session_id)"
             " WHERE id = ? AND state = 'running'",
-            state.value, ending.outcome, self._db.stamp, ending.error, ending.turns, ending.tool_calls, run.cost,
+            state, ending.outcome, self._db.stamp, ending.error, ending.turns, ending.tool_calls, run.cost,
             self._db.stamp if ending.session_id else None, ending.session_id, run.attempt,
         )  # fmt: skip
-        if not changed:
-            self.stale(run.attempt, ending.outcome)
-            return None
         self._accounts.release(run.attempt)
         self._inflight.remove(run)
         if run.asked:
@@ -205,9 +207,10 @@ class Attempts:
         money = {"cost_micros": run.task_cost, "actual_micros": actual}
         status = run.task_status
         if status is not TaskState.IN_PROGRESS:
-            self._db.run(
-                "UPDATE tasks SET cost_micros = ?, actual_micros = ? WHERE id = ?", run.task_cost, actual, run.task
-            )
+            self._db.defer(
+                "tasks", run.task,
+                "UPDATE tasks SET cost_micros = ?, actual_micros = ? WHERE id = ?", run.task_cost, actual, run.task,
+            )  # fmt: skip
             self._audit.append(
                 "attempt_ended", run.role, task=run.task, attempt=run.attempt, outcome=ending.outcome,
                 error=ending.error, status=status.value,
@@ -227,13 +230,14 @@ class Attempts:
             "retry_count": settlement.retry_count, "not_before": settlement.not_before, **money,
         }  # fmt: skip
         if settlement.task is TaskEvent.COMPLETED:
-            columns |= {"result": ending.text, "output_refs": json.dumps(ending.output_refs)}
+            refs = json.dumps(ending.output_refs) if ending.output_refs else "[]"
+            columns |= {"result": ending.text, "output_refs": refs}
         if settlement.task is TaskEvent.EXHAUSTED:
             columns["escalation_reason"] = settlement.reason
         return self._queue.move(run.task, settlement.task, state=run.task_status, **columns)
 
     def _report(self, run: Running, settlement: Settlement, ending: Ending, after: TaskState) -> None:
-        detail: dict[str, object] = {"outcome": ending.outcome, "error": ending.error, "status": after.value}
+        detail: dict[str, object] = {"outcome": ending.outcome, "error": ending.error, "status": after}
         match settlement.task:
             case TaskEvent.COMPLETED:
                 action, detail = "task_completed", {"output_refs": len(ending.output_refs)}

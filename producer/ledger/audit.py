@@ -5,32 +5,32 @@
 
 1. A row is written in the transaction of the change that it reports, never after it.
 2. Triggers refuse every UPDATE and DELETE, and every INSERT but the next row's.
-3. The newest head is also kept in a file outside the database, rewritten after each commit: a WAL that was lost
+3. What was appended becomes rows when the ledger catches up (see Database), all of it in one go.
+4. The newest head is also kept in a file outside the database, rewritten after each commit: a WAL that was lost
    reopens without an error as a shorter, valid chain, and only that file tells. Before the file is overwritten, what
    it told goes into the log itself (see Store).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
-from producer.ledger.database import Database, Row
+from producer.core.merkle import leaf
+from producer.ledger.database import Database
 
 GENESIS = bytes(32)
 _strict = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
 _RECORD = 96  # bytes of the head file: one write, within one page, never half done
 
 
-@dataclass(frozen=True)
-class Head:
+class Head(NamedTuple):
     """The newest row: its number and its chain value."""
 
     seq: int
@@ -52,8 +52,11 @@ class Head:
 
 def link(previous: bytes, seq: int, body: bytes) -> bytes:
     """The chain value of a row."""
-    leaf = hashlib.sha256(b"\x00" + body).digest()
-    return hashlib.sha256(b"\x02" + previous + seq.to_bytes(8, "big") + leaf).digest()
+    return _link(previous, seq, leaf(body))
+
+
+def _link(previous: bytes, seq: int, hashed: bytes) -> bytes:
+    return sha256(b"\x02" + previous + seq.to_bytes(8, "big") + hashed).digest()
 
 
 def _encode(body: dict[str, Any]) -> bytes:
@@ -78,9 +81,9 @@ class Audit:
         self._db = db
         self._file = os.open(head_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600) if head_file else None
         self._committed = self._head = self._stored()
-        self._rows: list[Row] = []
+        self._bodies: list[bytes] = []
         self.listener: Callable[[dict[str, Any]], None] | None = None
-        self.on_written: Callable[[list[Row]], None] = lambda rows: None
+        self.on_written: Callable[[list[bytes]], None] = lambda leaves: None
         db.before_commit.append(self._write)
         db.on_commit.append(self._keep)
         db.on_rollback.append(self._reload)
@@ -116,17 +119,19 @@ class Audit:
             body["attempt"] = attempt
         if cost:
             body["cost_micros"] = cost
-        data = _encode(body)
-        seq = self._head.seq + 1
-        chain = link(self._head.chain, seq, data)
-        self._rows.append((seq, data, chain))
+        self._bodies.append(_encode(body))
         self._db.behind()
-        self._head = Head(seq, chain)
         if self.listener:
             self.listener(body)
 
+    @property
+    def size(self) -> int:
+        """How many rows there are, the running transaction included."""
+        return self._head.seq + len(self._bodies)
+
     def head(self) -> Head:
         """The newest row, the running transaction included."""
+        self._db.catch_up()
         return self._head
 
     def kept(self) -> Head | None:
@@ -157,13 +162,21 @@ class Audit:
         return Head(row[0], row[1]) if row else Head(0, GENESIS)
 
     def _write(self) -> None:
-        if self._rows:
-            rows, self._rows = self._rows, []
-            self._db.run_many("INSERT INTO audit (seq, body, chain) VALUES (?, ?, ?)", rows)
-            self.on_written(rows)
+        if not self._bodies:
+            return
+        bodies, self._bodies = self._bodies, []
+        (seq, chain), rows, leaves = self._head, [], []
+        for body in bodies:
+            seq, hashed = seq + 1, leaf(body)
+            chain = _link(chain, seq, hashed)
+            rows.append((seq, body, chain))
+            leaves.append(hashed)
+        self._db.run_many("INSERT INTO audit (seq, body, chain) VALUES (?, ?, ?)", rows)
+        self._head = Head(seq, chain)
+        self.on_written(leaves)
 
     def _reload(self) -> None:
-        self._rows = []
+        self._bodies = []
         self._head = self._stored()
 
     def _keep(self) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from producer.core.checkpoint import Signed
 from producer.core.merkle import Frontier, leaf
 from producer.ledger.audit import Audit
-from producer.ledger.database import Database, Row
+from producer.ledger.database import Database
 from producer.ledger.signing import Signer, load
 
 FILE = "audit.checkpoint"
@@ -95,12 +95,12 @@ class Checkpoints:
 
     def unsigned(self) -> int:
         """How many rows no checkpoint covers yet, those of the running transaction included."""
-        return self._audit.head().seq - self._at().size
+        return self._audit.size - self._at().size
 
     def sign(self) -> Signed | None:
         """Sign all rows so far; None where that is done already, or there is no key. Raises AuditKeyUnusable."""
         frontier = self._at()
-        if self.signer is None or self._audit.head().seq <= frontier.size:
+        if self.signer is None or self._audit.size <= frontier.size:
             return None
         rows = self._db.value("SELECT max(seq) FROM audit")  # with it, what waits to be written is
         if self._leaves is not None and frontier.size + len(self._leaves) == rows:
@@ -115,9 +115,9 @@ class Checkpoints:
         )  # fmt: skip
         return signed
 
-    def _remember(self, rows: list[Row]) -> None:
+    def _remember(self, leaves: list[bytes]) -> None:
         if self._leaves is not None:
-            self._leaves += [leaf(row[1]) for row in rows]
+            self._leaves += leaves
             if len(self._leaves) > _REMEMBERED:
                 self._leaves = None
 

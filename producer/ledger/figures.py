@@ -114,15 +114,13 @@ class Figures:
         for role, date in self._changed_days:
             figures = self._days[date][role]
             self._db.run(_KEEP_DAY, role, date, figures.spent, figures.held)
-        for attempt in self._changed_holds:
-            hold = holds.get(attempt)
-            if hold is None:
-                self._db.run("DELETE FROM holds WHERE attempt = ?", attempt)
-            else:
-                self._db.run(
-                    "INSERT OR REPLACE INTO holds VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    attempt, hold.task, hold.role, hold.root, hold.date, hold.base, hold.amount,
-                )  # fmt: skip
+        kept = {attempt: holds[attempt] for attempt in self._changed_holds if attempt in holds}
+        self._db.run_many(
+            "INSERT OR REPLACE INTO holds VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [(attempt, h.task, h.role, h.root, h.date, h.base, h.amount) for attempt, h in kept.items()],
+        )
+        gone = self._changed_holds - kept.keys()
+        self._db.run_many("DELETE FROM holds WHERE attempt = ?", [(attempt,) for attempt in gone])
         self._changed_days.clear()
         self._changed_holds.clear()
 

@@ -27,8 +27,8 @@ class InFlight:
         if self._by_attempt is None:
             rows = self._db.rows(
                 "SELECT a.id, task_id, role, root_task_id, worker, number, retry_count, cancel, status, actual_micros,"
-                " a.cost_micros, t.cost_micros FROM attempts AS a JOIN tasks AS t ON t.id = task_id"
-                " WHERE state = 'running'"
+                " a.cost_micros, t.cost_micros, EXISTS (SELECT 1 FROM meter WHERE attempt = a.id)"
+                " FROM attempts AS a JOIN tasks AS t ON t.id = task_id WHERE state = 'running'"
             )
             runs = [Running(*row) for row in rows]
             for run in runs:
@@ -55,6 +55,7 @@ class InFlight:
 
     def book(self, run: Running, amount: int) -> None:
         """A cost is booked on an attempt, and so on its task."""
+        run.booked = True
         run.cost += amount
         run.task_cost += amount
         self._booked[run.attempt] = run
@@ -73,9 +74,9 @@ class InFlight:
             run.task_status = state
 
     def _write(self) -> None:
-        for run in self._booked.values():
-            self._db.run("UPDATE attempts SET cost_micros = ? WHERE id = ?", run.cost, run.attempt)
-            self._db.run("UPDATE tasks SET cost_micros = ? WHERE id = ?", run.task_cost, run.task)
+        runs = self._booked.values()
+        self._db.run_many("UPDATE attempts SET cost_micros = ? WHERE id = ?", [(r.cost, r.attempt) for r in runs])
+        self._db.run_many("UPDATE tasks SET cost_micros = ? WHERE id = ?", [(r.task_cost, r.task) for r in runs])
         self._booked.clear()
 
     def _forget(self) -> None:

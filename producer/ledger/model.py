@@ -82,7 +82,8 @@ class Claim(NamedTuple):
 class Running:
     """An attempt that has not been settled; the ledger keeps it up to date. Money is in micro-dollars.
 
-    ``cost`` and ``task_cost``: booked on the attempt, on its task; ``actual``: what invokers reported for the task.
+    ``cost`` and ``task_cost``: booked on the attempt, on its task; ``actual``: what invokers reported for the task;
+    ``booked``: whether anything was booked on the attempt, be it nothing.
     """
 
     attempt: str
@@ -97,6 +98,7 @@ class Running:
     actual: int | None
     cost: int
     task_cost: int
+    booked: bool
     asked: bool = True  # may have made ledger calls, whose answers are kept
 
 

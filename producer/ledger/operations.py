@@ -181,7 +181,7 @@ def _audit(store: Store, arguments: Arguments, context: Context) -> str:
 def _sign_audit(store: Store, arguments: Arguments, context: Context) -> int:
     """Sign what no checkpoint covers yet; how many rows are covered then."""
     store.checkpoints.sign()
-    return store.audit.head().seq - store.checkpoints.unsigned()
+    return store.audit.size - store.checkpoints.unsigned()
 
 
 def _acknowledge(store: Store, arguments: Arguments, context: Context) -> None:

@@ -203,10 +203,10 @@ class Queue:
         ``state``: where the task stands, for a caller that has just read it in this transaction.
         """
         after = next_task(state or self.state(task), event, task)
-        columns = {"status": after.value, **columns}
+        columns = {"status": after, **columns}
         if after in (TaskState.DONE, TaskState.ESCALATED, TaskState.KILLED, TaskState.FAILED):
             columns["finished_at"] = self._db.stamp
-        self._db.run(_update(tuple(columns)), *columns.values(), task)
+        self._db.defer("tasks", task, _update(tuple(columns)), *columns.values(), task)
         self.on_move(task, after)
         if after is TaskState.DONE:
             self._done.append(task)

@@ -7,7 +7,7 @@ escalated, for no other day will pay for it.
 
 from __future__ import annotations
 
-from producer.core.budget import Cap, RoleMoney, admit, role_money, room, soft_crossed
+from producer.core.budget import Cap, RoleMoney, fits, role_money, room, soft_crossed
 from producer.core.money import ZERO, MicroUSD, format_usd
 from producer.core.schedule import RoleState
 from producer.ledger.roles import RoleRow
@@ -22,6 +22,8 @@ class Caps:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self._day = kernel.store.accounts.today()
+        self._seen = self._spent()
 
     # ---- the caps themselves
 
@@ -54,11 +56,11 @@ class Caps:
         """Whether the role's and the project's caps have room for a claim; a role that is spent becomes capped."""
         config = self._kernel.config
         amount = config.roles[role].dispatch_reservation
-        if "producer" in config.roles and admit([self.role("producer")], config.producer_reservation):
+        if "producer" in config.roles and not fits(self.role("producer"), config.producer_reservation):
             self._hold_back("producer", [self.role("producer")], config.producer_reservation, 0)
             return False
         for name, cap in ((role, self.role(role)), (PROJECT, self.project())):
-            if admit([cap], amount):
+            if not fits(cap, amount):
                 self._hold_back(name, [cap], amount, 0)
                 return False
         return True
@@ -126,16 +128,32 @@ class Caps:
 
     # ---- warnings
 
-    def spent(self, role: str, amount: int) -> None:
-        """``amount`` was just booked on a role: warn once at the soft cap, report a cap that was passed."""
-        ratio = self._kernel.config.budget.soft_cap_ratio
-        for name, cap in ((role, self.role(role)), (PROJECT, self.project())):
-            if soft_crossed(cap.limit, ratio, cap.spent - amount, cap.spent):
-                self._warn(name, cap)
-            if cap.limit is not None and cap.spent > cap.limit >= cap.spent - amount:
-                self._kernel.audit("budget_breach", role=name, spent_micros=cap.spent, cap_micros=cap.limit)
-                text = f"${format_usd(cap.spent)} of ${format_usd(cap.limit)} spent today"
-                self._kernel.notify("cap", f"{cap.name} passed its cap", text, push=text)
+    def look(self) -> None:
+        """What was spent since the last look: warn once a day at a soft cap, report a cap that was passed."""
+        accounts = self._kernel.store.accounts
+        today = accounts.today()
+        if today != self._day:
+            self._day, self._seen = today, {}
+        spent = self._spent()
+        if spent == self._seen:
+            return
+        before, self._seen = self._seen, spent
+        for name, now in spent.items():
+            self._passed(name, self.project() if name == PROJECT else self.role(name), before.get(name, 0), now)
+
+    def _spent(self) -> dict[str, int]:
+        """What the project, and each of its roles, has spent today."""
+        day, roles = self._kernel.store.accounts.day(self._day), self._kernel.config.roles
+        spent = {name: money for name, (money, _) in day.items() if name in roles}
+        return {PROJECT: sum(money for money, _ in day.values()), **spent}
+
+    def _passed(self, name: str, cap: Cap, before: int, now: int) -> None:
+        if soft_crossed(cap.limit, self._kernel.config.budget.soft_cap_ratio, before, now):
+            self._warn(name, cap)
+        if cap.limit is not None and now > cap.limit >= before:
+            self._kernel.audit("budget_breach", role=name, spent_micros=cap.spent, cap_micros=cap.limit)
+            text = f"${format_usd(cap.spent)} of ${format_usd(cap.limit)} spent today"
+            self._kernel.notify("cap", f"{cap.name} passed its cap", text, push=text)
 
     def _warn(self, name: str, cap: Cap) -> None:
         if self._kernel.store.accounts.warn_once(name):

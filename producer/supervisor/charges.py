@@ -12,7 +12,6 @@ from msgspec.structs import asdict
 from producer.core.money import MicroUSD
 from producer.errors import UnknownModel
 from producer.ledger.model import Cost
-from producer.supervisor.caps import Caps
 from producer.supervisor.kernel import Kernel
 from producer.supervisor.prices import watched
 from producer.supervisor.run import Run
@@ -22,8 +21,8 @@ from producer.wire.messages import MOST, Result, Usage
 class Charges:
     """Runs inside the batch's transaction."""
 
-    def __init__(self, kernel: Kernel, caps: Caps) -> None:
-        self._kernel, self._caps = kernel, caps
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
         self.reload()
 
     def reload(self) -> None:
@@ -40,9 +39,9 @@ class Charges:
             hold = self._kernel.store.accounts.hold(run.attempt)
             amount, source = (hold[1] if hold else 0), "hold"
         if amount:
-            self.book(run.attempt, run.role, amount, source, result.usage)
+            self.book(run.attempt, amount, source, result.usage)
 
-    def book(self, attempt: str, role: str, amount: int, source: str, used: Mapping[str, Usage]) -> None:
+    def book(self, attempt: str, amount: int, source: str, used: Mapping[str, Usage]) -> None:
         """Book an attempt whose requests no gateway metered, once."""
         tokens: dict[str, int] = {}
         for usage in used.values():
@@ -50,8 +49,7 @@ class Charges:
                 tokens[name] = tokens.get(name, 0) + value
         model = next(iter(used), self._kernel.options.invoker)
         cost = Cost(attempt, attempt, model, MicroUSD(amount), source, source == "invoker", tokens)
-        if self._kernel.store.attempts.book(cost):
-            self._caps.spent(role, amount)
+        self._kernel.store.attempts.book(cost)
 
     def priced(self, usage: Mapping[str, Mapping[str, Any]]) -> int:
         """Token counts by model at the table's prices, in micro-dollars. What has no price counts nothing here."""

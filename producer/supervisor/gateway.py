@@ -239,9 +239,7 @@ class Gateway:
             message.request, message.attempt, message.model, MicroUSD(message.cost), "gateway", message.exact,
             asdict(message.usage),
         )  # fmt: skip
-        if self._kernel.store.attempts.book(cost):
-            role = self._kernel.store.db.value("SELECT role FROM attempts WHERE id = ?", message.attempt)
-            self._caps.spent(role, message.cost)
+        self._kernel.store.attempts.book(cost)
         self._kernel.send("tasks", GATEWAY.encode(), Booked(request=message.request))
         self.review()
 

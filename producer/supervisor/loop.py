@@ -128,7 +128,7 @@ class Loop:
             if warning := self._auth.warning:
                 kernel.notify("auth", "how agents authenticate", warning)
                 kernel.after.append(lambda: log.warning(warning))
-            powercut.settle(kernel, self._caps)
+            powercut.settle(kernel)
             self._gateway.adopt()
             self._workers.adopt_registered()
             self._runs.recover()
@@ -245,6 +245,7 @@ class Loop:
         kernel = self._kernel
         self._gateway.tend()
         self._runs.overdue()
+        self._caps.look()
         while kernel.undeliverable:
             self._runs.undeliverable(*kernel.undeliverable.popleft())
         while self._runs.failures.burst_roles:

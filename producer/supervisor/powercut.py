@@ -14,7 +14,6 @@ from pathlib import Path
 import psutil
 
 from producer.ledger.model import Cost
-from producer.supervisor.caps import Caps
 from producer.supervisor.kernel import Kernel
 from producer.wire import journal
 
@@ -22,7 +21,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 KEY = "boot"
 
 
-def settle(kernel: Kernel, caps: Caps) -> None:
+def settle(kernel: Kernel) -> None:
     """Where the machine was started anew, book what is not known. Inside a transaction, before runs are judged."""
     boot, before = _boot(), kernel.store.meta(KEY)
     if boot == before:
@@ -37,10 +36,9 @@ def settle(kernel: Kernel, caps: Caps) -> None:
             lines = journal.Journal()
         if request in lines.opened or request in lines.metered:
             continue
-        role, model = kernel.store.db.one("SELECT role, model FROM attempts WHERE id = ?", attempt) or ("", "unknown")
+        model = kernel.store.db.value("SELECT model FROM attempts WHERE id = ?", attempt) or "unknown"
         if kernel.store.attempts.book(Cost(request, attempt, model, amount, "gateway", exact=False)):
             kernel.audit("grant_without_a_line", attempt=attempt, request=request, micros=amount)
-            caps.spent(role, amount)
 
 
 def _boot() -> str:

@@ -46,5 +46,5 @@ def _line(text: str) -> str:
 
 def _fence(text: str) -> str:
     """A fence longer than any run of backticks in the text, so that the text cannot close it."""
-    longest = max(map(len, _BACKTICKS.findall(text)), default=0)
+    longest = max(map(len, _BACKTICKS.findall(text))) if "```" in text else 0
     return "`" * max(3, longest + 1)

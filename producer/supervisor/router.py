@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from producer.errors import LedgerRefused
 from producer.supervisor.control import Control
 from producer.supervisor.dispatch import Dispatch
 from producer.supervisor.gateway import Gateway
@@ -53,16 +54,24 @@ class Router:
         self._gateway, self._control = gateway, control
 
     def handle_all(self, arrived: list[Incoming | Malformed]) -> None:
-        """Hand over a batch of messages, in their order."""
+        """Hand over a batch of messages, in their order, and write what they change."""
+        database = self._kernel.store.db
         for item in arrived:
             try:
                 if self._suspects.drops(item):
                     self._drop(item)
                 else:
                     self._handle(item)
+                if self._suspects.wary:
+                    database.catch_up()
             except Exception as error:
                 self._suspects.blame(item, error)
                 raise
+        try:
+            database.catch_up()
+        except LedgerRefused:
+            self._suspects.wary = True
+            raise
 
     def _drop(self, item: Incoming | Malformed) -> None:
         if not self._suspects.first(item):

@@ -10,7 +10,7 @@ from producer.wire.messages import Result
 SLACK = 30.0
 
 
-@dataclass
+@dataclass(slots=True)
 class Run:
     """One attempt in flight. Times are monotonic seconds."""
 

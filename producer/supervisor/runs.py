@@ -51,12 +51,15 @@ class Runs:
     ) -> None:
         self._kernel, self._workers, self._gateway, self._caps, self._auth = kernel, workers, gateway, caps, auth
         self._workspaces, self.by_attempt = workspaces, by_attempt
-        self._charges, self.failures = Charges(kernel, caps), Failures(kernel)
+        self._charges, self.failures = Charges(kernel), Failures(kernel)
         self.survivors = 0
+        self.reload()
 
     def reload(self) -> None:
         """The configuration was replaced."""
         self._charges.reload()
+        retries = {name: role.retry for name, role in self._kernel.config.roles.items()}
+        self._policies = {name: RetryPolicy(r.max, r.base_seconds, r.cap_seconds) for name, r in retries.items()}
 
     # ---- from a supervisor to the next
 
@@ -189,11 +192,11 @@ class Runs:
         Its outcome comes too late, its cost does not, where nothing was booked for the attempt before.
         """
         store = self._kernel.store
-        row = store.db.one("SELECT worker, role FROM attempts WHERE id = ?", message.attempt)
-        if row:
+        worker = store.db.value("SELECT worker FROM attempts WHERE id = ?", message.attempt)
+        if worker:
             store.attempts.stale(message.attempt, message.outcome)
-        if row and row[0] == peer.name and message.cost and not self._auth.metered:
-            self._charges.book(message.attempt, row[1], message.cost, "invoker", message.usage)
+        if worker == peer.name and message.cost and not self._auth.metered:
+            self._charges.book(message.attempt, message.cost, "invoker", message.usage)
         self._kernel.send("tasks", peer.name.encode(), Ack(attempt=message.attempt))
 
     # ---- settling
@@ -256,8 +259,7 @@ class Runs:
                 return Settlement(AttemptEvent.CANCELLED, TaskEvent.INTERRUPTED, known.retry_count, not_before=later)
             reason = f"{cap} has spent its own budget: {result.error or ''}"
             return Settlement(AttemptEvent.CANCELLED, TaskEvent.EXHAUSTED, known.retry_count, reason=reason)
-        role = self._kernel.config.roles.get(run.role)
-        policy = RetryPolicy(role.retry.max, role.retry.base_seconds, role.retry.cap_seconds) if role else RetryPolicy()
+        policy = self._policies.get(run.role) or RetryPolicy()
         stopped = known.cancel is not None and result.outcome in STOPPED_AS
         return settle(
             "cancelled" if stopped else result.outcome, retry_count=known.retry_count, policy=policy,

@@ -4,7 +4,9 @@
    the loop is built anew. A savepoint for every message would save that, and cost more than the message.
 2. It may have been chance (no memory, no descriptors), so the message is tried once more. Then it is dropped.
 3. A disk that is full is no message's fault: a LedgerError is blamed on none, but for values that SQLite refuses.
-4. What is known is known to this process; messages that differ by a byte are different ones.
+4. What a message changes is written together with what the others change (Database.defer). Where SQLite refuses a value
+   then, nobody knows whose it is: from then on every message is written by itself.
+5. What is known is known to this process; messages that differ by a byte are different ones.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ class Suspects:
         self._failed: dict[bytes, int] = {}
         self._told: set[bytes] = set()
         self._news: str | None = None
+        self.wary = False  # one of several messages was refused: have each written by itself
 
     def blame(self, item: Incoming | Malformed, error: Exception) -> None:
         """The loop broke at this one."""

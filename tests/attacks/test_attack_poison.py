@@ -68,3 +68,27 @@ def test_it_does_not_grow_without_end() -> None:
     for number in range(3_000):
         suspects.blame(said(str(number)), ValueError())
     assert len(suspects._failed) == 1_000
+
+
+# The same where SQLite refuses what the message would change, together with what others change.
+REFUSED = """
+from producer.supervisor import runs
+def conclude(self, run, message, before=runs.Runs._conclude):
+    if message.text == "POISON":
+        self._kernel.store.db.defer("tasks", run.task, "UPDATE tasks SET status = ? WHERE id = ?", "nonsense", run.task)
+        return
+    return before(self, run, message)
+runs.Runs._conclude = conclude
+"""
+
+
+def test_a_value_that_the_ledger_refuses_is_traced_to_its_message(
+    project: Project, supervise: Callable[..., Supervisor]
+) -> None:
+    supervisor = supervise(prelude=REFUSED).ready()
+    poisoned = supervisor.ask("insert_tasks", tasks=[{"agent_owner": "code", "title": "t", "description": "POISON"}])[0]
+    supervisor.until_status(poisoned, "escalated")
+    assert len(project.actions("message_dropped")) == 1
+    assert len(project.actions("producer_boot")) == 4, "one to know that it is one of several, two tries"
+    supervisor.until_status(filed(supervisor, title="honest"), "done")
+    assert len(project.actions("producer_boot")) == 4
