@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from producer.core.lifecycle import AttemptState, TaskEvent, TaskState, next_att
 from producer.core.money import MicroUSD
 from producer.core.retry import Settlement
 from producer.errors import UnknownTask
+from producer.ids import new_session
 from producer.ledger.accounts import Accounts
 from producer.ledger.audit import Audit
 from producer.ledger.database import Database
@@ -52,7 +52,7 @@ class Attempts:
         audit: Audit,
         queue: Queue,
         accounts: Accounts,
-        new_session: Callable[[], str] = lambda: str(uuid.uuid4()),
+        new_session: Callable[[], str] = new_session,
     ) -> None:
         self._db, self._audit, self._queue, self._accounts = db, audit, queue, accounts
         self._new_session = new_session

@@ -7,12 +7,9 @@ Ids are ULIDs, so that "since then" is a range of the primary key. Every list en
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from ulid import ULID
-
-from producer.ids import from_iso, iso
+from producer.ids import first_id, from_iso, iso
 from producer.ledger.views import Reader
 
 MOST_REQUESTS = 10_000
@@ -35,12 +32,6 @@ class Slice:
 
     rows: list[dict[str, Any]]
     since: float
-
-
-def first_id(at: float) -> str:
-    """The smallest ULID of a moment."""
-    stamp = str(ULID.from_datetime(datetime.fromtimestamp(max(0.0, at), UTC)))[:10]
-    return stamp + "0" * 16
 
 
 def requests(reader: Reader, since: float) -> Slice:

@@ -24,7 +24,7 @@ from producer.ledger.store import Store
 from producer.places import Places
 from producer.supervisor import notices
 from producer.wire.auth import Keys
-from producer.wire.messages import Event, Message, Reply, TaskMsg
+from producer.wire.messages import Ack, Event, Message, Reply, TaskMsg
 from producer.wire.sockets import Server
 
 
@@ -94,6 +94,7 @@ class Kernel:
         self.started = self.clock()
         self.after: deque[Callable[[], object]] = deque()
         self._leaving: defaultdict[tuple[Channel, bytes], list[Message]] = defaultdict(list)
+        self._settled: defaultdict[bytes, list[str]] = defaultdict(list)
         self.events: deque[Event] = deque()
         self.undeliverable: deque[tuple[str, str]] = deque()
         self.listened = False
@@ -111,6 +112,10 @@ class Kernel:
     def send(self, socket: Channel, address: bytes, message: Message) -> None:
         """Send once the batch is committed, together with what else goes to this peer then."""
         self._leaving[socket, address].append(message)
+
+    def acknowledge(self, address: bytes, attempt: str) -> None:
+        """Tell a worker, once the batch is committed, that it may forget a result."""
+        self._settled[address].append(attempt)
 
     def _deliver(self, socket: Channel, address: bytes, messages: list[Message]) -> None:
         try:
@@ -151,6 +156,9 @@ class Kernel:
 
     def flush(self) -> None:
         """The batch is committed: let it out."""
+        while self._settled:
+            address, attempts = self._settled.popitem()
+            self._leaving["tasks", address].insert(0, Ack(attempts=attempts))
         leaving, self._leaving = self._leaving, defaultdict(list)
         for (socket, address), messages in leaving.items():
             self._deliver(socket, address, messages)

@@ -27,7 +27,7 @@ from producer.supervisor.run import Run, deadline
 from producer.supervisor.workers import Worker, Workers
 from producer.supervisor.workspaces import Workspaces
 from producer.wire.auth import Peer
-from producer.wire.messages import MOST, Ack, Cancel, Progress, Result, Started
+from producer.wire.messages import MOST, Cancel, Progress, Result, Started
 from producer.wire.outbox import LOG, read
 
 BUDGET_PAUSE = 30.0  # seconds before a task is tried again that a cap stopped for want of what others hold
@@ -197,7 +197,7 @@ class Runs:
             store.attempts.stale(message.attempt, message.outcome)
         if worker == peer.name and message.cost and not self._auth.metered:
             self._charges.book(message.attempt, message.cost, "invoker", message.usage)
-        self._kernel.send("tasks", peer.name.encode(), Ack(attempt=message.attempt))
+        self._kernel.acknowledge(peer.name.encode(), message.attempt)
 
     # ---- settling
 
@@ -247,7 +247,7 @@ class Runs:
         worker = self._workers.by_id.get(run.worker)
         if worker:
             worker.attempts.pop(run.attempt, None)
-            self._kernel.send("tasks", worker.address, Ack(attempt=run.attempt))
+            self._kernel.acknowledge(worker.address, run.attempt)
 
     def _judge(self, known: Running, run: Run, result: Result) -> Settlement:
         if result.outcome == "budget":

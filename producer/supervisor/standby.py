@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from producer.ids import new_session
 from producer.ledger.model import Prepared, Ready
 from producer.supervisor.auth import Auth
 from producer.supervisor.gateway import Gateway
@@ -131,7 +131,7 @@ class Standby:
 
     def _start(self, worker: Worker, now: float) -> None:
         places, attempt = self._kernel.places, self._kernel.store.db.new_id()
-        prepared = Prepared(attempt, str(uuid.uuid4()))
+        prepared = Prepared(attempt, new_session())
         settings = self._settings(worker.role)
         if (old := self._places.get(worker.id)) is not None:
             self._used(old.prepared.attempt)  # the worker removes it

@@ -83,9 +83,9 @@ class Cancel(Message, frozen=True):
 
 
 class Ack(Message, frozen=True):
-    """The result of this attempt is committed: its outbox entry may go."""
+    """The results of these attempts are committed: their outbox entries may go."""
 
-    attempt: Ulid
+    attempts: list[Ulid]
 
 
 class Drain(Message, frozen=True):

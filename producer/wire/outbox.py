@@ -93,20 +93,21 @@ class Outbox:
         self._append(_record(body))
         self._pending[result.attempt] = body
 
-    def remove(self, attempt: str) -> bool:
-        """Forget an acknowledged result. False where there was none. A full disk does not hinder it."""
-        if self._pending.pop(attempt, None) is None:
-            return False
+    def remove(self, *attempts: str) -> int:
+        """Forget acknowledged results; how many of them there were. A full disk does not hinder it."""
+        known = [attempt for attempt in attempts if self._pending.pop(attempt, None) is not None]
+        if not known:
+            return 0
         try:
             if not self._pending and self._size > EMPTY_BYTES:
                 self._empty()
             elif self._size > REWRITE_BYTES:
                 self._rewrite()
             else:
-                self._append(b"A " + attempt.encode() + b"\n")
+                self._append("".join(f"A {attempt}\n" for attempt in known).encode())
         except OSError:
-            pass  # the line stays: the result is sent once more one day, and fenced by its attempt
-        return True
+            pass  # the lines stay: the results are sent once more one day, and fenced by their attempts
+        return len(known)
 
     def adopt(self, outboxes: Path) -> int:
         """Take over the results of dead owners of the same role, from the directories in ``outboxes``; their number."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from producer.ids import new_session
 from producer.wire.messages import Started, TaskMsg
 from producer.workers import options, transcript
 
@@ -38,7 +38,7 @@ class Session:
 
     def afresh(self, note: str) -> Session:
         """A new session in the place of one that cannot be resumed."""
-        return Session(str(uuid.uuid4()), note=note)
+        return Session(new_session(), note=note)
 
 
 def keep_text(task: TaskMsg, text: str) -> tuple[str, list[str]]:

@@ -104,7 +104,7 @@ class Session:
         self._set, self._runner, self._outbox = settings, runner, outbox
         self._peer, self._push, self._register = peer, push, register
         self._queue: deque[TaskMsg] = deque()
-        self._taken: deque[str] = deque(maxlen=REMEMBERED)
+        self._taken: dict[str, None] = {}
         self._unkept: dict[str, Result] = {}
         self._current: tuple[TaskMsg, Stop] | None = None
         self._arrived, self._acked = asyncio.Event(), asyncio.Event()
@@ -184,7 +184,9 @@ class Session:
         """A task came: answer it at once where that is possible, else queue it."""
         if task.attempt in self._taken:
             return
-        self._taken.append(task.attempt)
+        self._taken[task.attempt] = None
+        if len(self._taken) > REMEMBERED:
+            del self._taken[next(iter(self._taken))]
         if (reason := self._forbidden()) is not None:
             self._return(task, reason)
         elif self._current is None and not self._queue and (result := self._at_once(task)) is not None:
@@ -242,9 +244,10 @@ class Session:
             case TaskMsg():
                 self._take(message)
             case Ack():
-                self._outbox.remove(message.attempt)
-                self._unkept.pop(message.attempt, None)
-                self._sent.pop(message.attempt, None)
+                self._outbox.remove(*message.attempts)
+                for attempt in message.attempts:
+                    self._unkept.pop(attempt, None)
+                    self._sent.pop(attempt, None)
                 self._acked.set()
             case Reply():
                 self._calls.answered(message)

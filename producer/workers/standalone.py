@@ -8,7 +8,6 @@ that the calling program started.
 from __future__ import annotations
 
 import os
-import uuid
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ from msgspec import convert
 from producer import pricing
 from producer.core.money import to_float
 from producer.errors import AuthError, ProducerError
-from producer.ids import new_id
+from producer.ids import new_id, new_session
 from producer.wire.messages import JsonObject, Progress, Reply, Result, Started, TaskMsg, Usage
 from producer.workers.invocation import InvocationResult
 from producer.workers.runner import Stop
@@ -101,7 +100,7 @@ class ClaudeAgentInvoker:
             cwd=str(self.cwd),
             config_dir=str(self._private),
             home=str(self._private.parent / "home"),
-            session_id=str(uuid.uuid4()),
+            session_id=new_session(),
             auth="inherit" if self.config_isolation == "inherit" else "none",
             base_url=os.environ.get("ANTHROPIC_BASE_URL"),
             api_token=self.api_key,

@@ -109,11 +109,11 @@ async def out_of_order_and_twice(project: Project, mine: Fake) -> None:
     ident = project.file_task("first")
     task = await mine.takes()
     mine.says(task, "succeeded", "the first word")
-    assert (await mine.hears(Ack)).attempt == task.attempt
+    assert (await mine.hears(Ack)).attempts == [task.attempt]
     mine.peer.post(Started(attempt=task.attempt, session_id="too-late"))
     for outcome in ("succeeded", "failed", "lost"):
         mine.says(task, outcome, "another word")
-        assert (await mine.hears(Ack)).attempt == task.attempt
+        assert (await mine.hears(Ack)).attempts == [task.attempt]
     shown = project.task(ident)
     assert (shown["status"], shown["retry_count"], len(shown["attempts"])) == ("done", 0, 1)
     assert project.rows("SELECT result FROM tasks WHERE id = ?", ident) == [("the first word",)]
@@ -121,7 +121,7 @@ async def out_of_order_and_twice(project: Project, mine: Fake) -> None:
     assert [row["detail"]["outcome"] for row in project.actions("stale_result")] == ["succeeded", "failed", "lost"]
     nobodys = new_id()
     mine.push.post(Result(attempt=nobodys, task=nobodys, outcome="succeeded"))
-    assert (await mine.hears(Ack)).attempt == nobodys
+    assert (await mine.hears(Ack)).attempts == [nobodys]
 
 
 async def from_somebody_else(project: Project, supervisor: Supervisor, mine: Fake, other: Fake) -> None:
@@ -139,9 +139,9 @@ async def from_somebody_else(project: Project, supervisor: Supervisor, mine: Fak
     fresh = await mine.takes()
     assert (fresh.task, fresh.number) == (ident, 2) and fresh.attempt != old.attempt
     mine.says(old, "succeeded", "the dead speak")
-    assert (await mine.hears(Ack)).attempt == old.attempt
+    assert (await mine.hears(Ack)).attempts == [old.attempt]
     assert project.task(ident)["status"] == "in_progress", "the end of an old attempt ended the new one"
     mine.says(fresh, "succeeded", "the second word")
-    assert (await mine.hears(Ack)).attempt == fresh.attempt
+    assert (await mine.hears(Ack)).attempts == [fresh.attempt]
     assert project.rows("SELECT result FROM tasks WHERE id = ?", ident) == [("the second word",)]
     assert [attempt["state"] for attempt in project.task(ident)["attempts"]] == ["failed", "succeeded"]

@@ -155,9 +155,9 @@ def test_nesting_counts_levels() -> None:
         ([b"PRD1", b"Ready", b"{}"], "Ready.free"), ([b"PRD1", b"Ready", b'{"free": "1"}'], "Ready.free"),
         ([b"PRD1", b"Ready", b'{"free": 1.5}'], "Ready.free"), ([b"PRD1", b"Ready", b'{"free": true}'], "Ready.free"),
         ([b"PRD1", b"Ready", b"[]"], "Ready"), ([b"PRD1", b"Ready", b"null"], "Ready"),
-        ([b"PRD1", b"Ack", b'{"attempt": "x"}'], "Ack.attempt"),
-        ([b"PRD1", b"Ack", b'{"attempt": "../../../../../etc/passwd"}'], "Ack.attempt"),
-        ([b"PRD1", b"Ack", f'{{"attempt": "{ULID}\\n"}}'.encode()], "Ack.attempt"),
+        ([b"PRD1", b"Ack", b'{"attempts": ["x"]}'], "Ack.attempts"),
+        ([b"PRD1", b"Ack", b'{"attempts": ["../../../../../etc/passwd"]}'], "Ack.attempts"),
+        ([b"PRD1", b"Ack", f'{{"attempts": ["{ULID}\\n"]}}'.encode()], "Ack.attempts"),
         ([b"PRD1", b"Call", b'{"call": "1", "attempt": "%s", "tool": "rm"}' % ULID.encode()], "Call.tool"),
     ],
 )  # fmt: skip
@@ -174,7 +174,7 @@ def test_money_is_a_whole_number_from_zero_on(cost: object) -> None:
 
 
 def test_a_field_that_a_newer_version_added_is_ignored() -> None:
-    assert decode([b"PRD1", b"Ack", json.dumps({"attempt": ULID, "colour": "red"}).encode()]) == Ack(attempt=ULID)
+    assert decode([b"PRD1", b"Ack", json.dumps({"attempts": [ULID], "colour": "red"}).encode()]) == Ack(attempts=[ULID])
 
 
 def test_a_type_that_a_newer_version_added_is_nothing() -> None:
@@ -241,7 +241,7 @@ def test_messages_are_frozen_and_strict() -> None:
         Ready(free="1"),  # type: ignore[arg-type]
         Result(attempt=ULID, task=ULID, outcome="won"),  # type: ignore[arg-type]
         Result(attempt=ULID, task=ULID, outcome="failed", cost=-1),
-        Ack(attempt=f"{ULID}\n"),
+        Ack(attempts=[f"{ULID}\n"]),
     ):
         with pytest.raises(WireError, match=type(wrong).__name__):
             encode(wrong)

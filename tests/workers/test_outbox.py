@@ -31,6 +31,11 @@ def test_a_result_stays_until_it_is_removed(tmp_path: Path) -> None:
     assert read(box.path).results == {second.attempt: second}
     assert box.remove(second.attempt)
     assert read(box.path).results == {} and len(box) == 0
+    third, fourth, fifth = result("3"), result("4"), result("5")
+    for one in (third, fourth, fifth):
+        box.put(one)
+    assert box.remove(third.attempt, new_id(), fifth.attempt, third.attempt) == 2
+    assert read(box.path).results == {fourth.attempt: fourth}
 
 
 def test_what_a_killed_process_had_put_is_read_back(tmp_path: Path) -> None:

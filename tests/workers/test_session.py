@@ -67,7 +67,7 @@ class Boss:
             if isinstance(incoming.message, Hello):
                 self.tell(incoming.message.worker, Welcome(supervisor=self.id, version="1"))
             elif isinstance(incoming.message, Result) and self.acknowledge:
-                self.tell(incoming.peer.name, Ack(attempt=incoming.message.attempt))
+                self.tell(incoming.peer.name, Ack(attempts=[incoming.message.attempt]))
 
     def until(self, condition: Callable[[], Any], seconds: float = 20.0) -> Any:
         deadline = time.monotonic() + seconds
