@@ -23,7 +23,7 @@ from pathlib import Path
 
 from harness import HERE, machine, project, scratch, spread, table, until
 
-SWEEP = ((1, 16), (1, 64), (2, 16), (2, 64))
+SWEEP = ((1, 64), (1, 256), (2, 64), (2, 256))
 OTHERS = {
     "original": ["ai-producer==0.3.5"],
     "huey": ["huey"],

@@ -84,9 +84,12 @@ class Attempts:
         attempt = prepared.attempt if prepared else self._db.new_id()
         earlier = self._begun_session(task, role) if resume and ready.attempts else None
         take_up, session = earlier is not None, earlier or (prepared.session if prepared else self._new_session())
-        self._queue.move(
-            task, TaskEvent.CLAIMED, state=TaskState(ready.status), started_at=self._db.stamp, attempts=number,
-            session_id=session, finished_at=None,
+        after = self._queue.step(task, TaskState(ready.status), TaskEvent.CLAIMED)
+        self._db.defer(
+            "tasks", task,
+            "UPDATE tasks SET status = ?, started_at = ?, attempts = ?, session_id = ?, finished_at = NULL"
+            " WHERE id = ?",
+            after, self._db.stamp, number, session, task,
         )  # fmt: skip
         self._db.defer(
             "attempts", attempt,
@@ -97,7 +100,7 @@ class Attempts:
         self._inflight.add(
             Running(
                 attempt, task, role, ready.root, worker, number, ready.retry_count, None,
-                TaskState.IN_PROGRESS, ready.actual, 0, ready.cost, booked=False, asked=False,
+                after, ready.actual, 0, ready.cost, booked=False, asked=False,
             )
         )  # fmt: skip
         self._accounts.place(attempt, task, role, ready.root, hold)
@@ -204,7 +207,6 @@ class Attempts:
         if run.asked:
             self._db.run("DELETE FROM replies WHERE attempt = ?", run.attempt)
         actual = run.actual if ending.actual is None else (run.actual or 0) + ending.actual
-        money = {"cost_micros": run.task_cost, "actual_micros": actual}
         status = run.task_status
         if status is not TaskState.IN_PROGRESS:
             self._db.defer(
@@ -216,7 +218,7 @@ class Attempts:
                 error=ending.error, status=status.value,
             )  # fmt: skip
             return status
-        after = self._move(run, settlement, ending, money)
+        after = self._move(run, settlement, ending, actual)
         self._report(run, settlement, ending, after)
         return after
 
@@ -225,16 +227,22 @@ class Attempts:
         task = self._db.value("SELECT task_id FROM attempts WHERE id = ?", attempt)
         self._audit.append("stale_result", "producer", task=task, attempt=attempt, outcome=outcome)
 
-    def _move(self, run: Running, settlement: Settlement, ending: Ending, money: dict[str, int | None]) -> TaskState:
-        columns: dict[str, object] = {
-            "retry_count": settlement.retry_count, "not_before": settlement.not_before, **money,
-        }  # fmt: skip
+    def _move(self, run: Running, settlement: Settlement, ending: Ending, actual: int | None) -> TaskState:
         if settlement.task is TaskEvent.COMPLETED:
-            refs = json.dumps(ending.output_refs) if ending.output_refs else "[]"
-            columns |= {"result": ending.text, "output_refs": refs}
-        if settlement.task is TaskEvent.EXHAUSTED:
-            columns["escalation_reason"] = settlement.reason
-        return self._queue.move(run.task, settlement.task, state=run.task_status, **columns)
+            after = self._queue.step(run.task, run.task_status, settlement.task)
+            self._db.defer(
+                "tasks", run.task,
+                "UPDATE tasks SET status = ?, finished_at = ?, retry_count = ?, not_before = NULL, cost_micros = ?,"
+                " actual_micros = ?, result = ?, output_refs = ? WHERE id = ?",
+                after, self._db.stamp, settlement.retry_count, run.task_cost, actual, ending.text,
+                json.dumps(ending.output_refs) if ending.output_refs else "[]", run.task,
+            )  # fmt: skip
+            return after
+        reason = {"escalation_reason": settlement.reason} if settlement.task is TaskEvent.EXHAUSTED else {}
+        return self._queue.move(
+            run.task, settlement.task, state=run.task_status, retry_count=settlement.retry_count,
+            not_before=settlement.not_before, cost_micros=run.task_cost, actual_micros=actual, **reason,
+        )  # fmt: skip
 
     def _report(self, run: Running, settlement: Settlement, ending: Ending, after: TaskState) -> None:
         detail: dict[str, object] = {"outcome": ending.outcome, "error": ending.error, "status": after}

@@ -20,7 +20,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import wraps
 from importlib.resources import files
@@ -272,11 +272,13 @@ class Database:
         except apsw.Error as error:
             raise self._translate(error) from error
 
-    def run_many(self, sql: str, values: Iterable[Row]) -> None:
+    def run_many(self, sql: str, values: Sequence[Row]) -> None:
         """Execute one statement for each row of values. Raises LedgerError outside a transaction."""
         self._inside()
         if self._deferred:
             self._flush()
+        if not values:
+            return
         try:
             self._connection.executemany(sql, values)
         except apsw.Error as error:

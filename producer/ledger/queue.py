@@ -202,11 +202,16 @@ class Queue:
 
         ``state``: where the task stands, for a caller that has just read it in this transaction.
         """
-        after = next_task(state or self.state(task), event, task)
+        after = self.step(task, state or self.state(task), event)
         columns = {"status": after, **columns}
         if after in (TaskState.DONE, TaskState.ESCALATED, TaskState.KILLED, TaskState.FAILED):
             columns["finished_at"] = self._db.stamp
         self._db.defer("tasks", task, _update(tuple(columns)), *columns.values(), task)
+        return after
+
+    def step(self, task: str, state: TaskState, event: TaskEvent) -> TaskState:
+        """Where a task stands after one event; to write it is the caller's. Raises IllegalTransition."""
+        after = next_task(state, event, task)
         self.on_move(task, after)
         if after is TaskState.DONE:
             self._done.append(task)
