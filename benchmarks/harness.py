@@ -28,7 +28,7 @@ from producer.errors import LedgerUnusable, ProducerError
 from producer.ids import from_iso
 from producer.ledger import Reader
 from producer.places import Places
-from producer.wire.sockets import Control
+from producer.wire.client import Control
 
 HERE = Path(__file__).resolve().parent
 DEADLINE = 300.0

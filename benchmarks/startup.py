@@ -24,7 +24,7 @@ from pathlib import Path
 
 from producer.errors import NoSupervisor, WireError
 from producer.places import Places
-from producer.wire.sockets import Control
+from producer.wire.client import Control
 
 PATIENCE = 120.0
 CONFIG = """

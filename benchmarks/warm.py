@@ -31,7 +31,7 @@ from producer.ids import from_iso, new_id
 from producer.ledger import LedgerClient, Reader
 from producer.places import Places
 from producer.reaper import PROJECT_MARKER, Family
-from producer.wire.sockets import Control
+from producer.wire.client import Control
 
 TOOLS = ["Read", "Write", "Edit", "Bash"]
 PATIENCE = 60.0

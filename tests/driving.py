@@ -29,7 +29,7 @@ from producer.ledger.client import rebuild
 from producer.ledger.signing import KeyRing
 from producer.places import Places
 from producer.reaper import PROJECT_MARKER, Family
-from producer.wire.sockets import Control
+from producer.wire.client import Control
 
 SOURCE = str(Path(__file__).resolve().parent.parent)
 PATIENCE = 45.0  # enough for a machine that does much else; what holds, holds at once

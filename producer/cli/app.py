@@ -93,7 +93,7 @@ class App:
 
     def ask(self, operation: str, seconds: float = 10.0, **arguments: Any) -> Any:
         """One operation of the supervisor's. Raises NoSupervisor, LedgerBusy where it is silent, or its own error."""
-        from producer.wire.sockets import Control
+        from producer.wire.client import Control
 
         holder = self.supervisor()
         if holder is None:

@@ -104,7 +104,7 @@ def _supervisor(directory: Path) -> Iterator[Ask]:
     """A supervisor of the scratch project, whose private places lie in the directory too."""
     from producer.ledger.client import rebuild
     from producer.places import Places
-    from producer.wire.sockets import Control
+    from producer.wire.client import Control
 
     config = directory / "producer.yaml"
     config.write_text(CONFIG)

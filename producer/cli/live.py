@@ -18,8 +18,8 @@ from producer.cli import screen
 from producer.cli.app import App
 from producer.cli.wording import INDENT, is_empty
 from producer.errors import LedgerUnusable, NoSupervisor, ProducerError, WireError
+from producer.wire.client import Control, Events
 from producer.wire.messages import Event
-from producer.wire.sockets import Control, Events
 
 if TYPE_CHECKING:
     from producer.ledger import Reader

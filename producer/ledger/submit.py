@@ -22,7 +22,7 @@ from producer.ledger.operations import FILE, Context, error_class, perform
 from producer.ledger.store import Store
 from producer.places import Places
 from producer.version import __version__
-from producer.wire.sockets import Control
+from producer.wire.client import Control
 
 _PATIENCE = 15.0
 _LONG = 1 << 18  # characters of JSON; more goes by way of a file

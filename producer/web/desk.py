@@ -21,7 +21,7 @@ from producer.errors import ConfigError, LedgerBusy, NoSupervisor, WireError
 from producer.ledger import Reader
 from producer.ledger.lock import Holder
 from producer.ledger.submit import rebuild
-from producer.wire.sockets import Control
+from producer.wire.client import Control
 
 ANSWER_SECONDS = 1.0
 WRITE_SECONDS = 15.0

@@ -13,9 +13,10 @@ import zmq
 
 from producer.errors import WireError
 from producer.places import Places
+from producer.wire.client import dial
 from producer.wire.codec import decode
 from producer.wire.messages import Event
-from producer.wire.sockets import _NOW, _client
+from producer.wire.sockets import _NOW
 
 _BURST = 200  # events read in one turn of the asyncio loop
 
@@ -27,7 +28,7 @@ class AsyncEvents:
     """
 
     def __init__(self, places: Places, hear: Callable[[Event], None]) -> None:
-        self._socket = _client(zmq.Context, zmq.SUB, places, "operator", "events")
+        self._socket = dial(zmq.Context, zmq.SUB, places, "operator", "events")
         self._context = self._socket.context
         self._socket.subscribe(b"")
         self._socket.connect(places.address("events"))

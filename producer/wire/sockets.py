@@ -1,4 +1,4 @@
-"""The four sockets, and both ends of each.
+"""The four sockets, and the ends of those who serve: the supervisor, workers, the gateway. client.py: those who ask.
 
     tasks    ROUTER (supervisor) to DEALER (workers, gateway)    results  PULL (supervisor) from PUSH (workers)
     control  ROUTER (supervisor) to DEALER (producerctl, ...)    events   XPUB (supervisor) to SUB (status --watch, ...)
@@ -12,10 +12,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -24,18 +22,16 @@ from typing import Literal, NamedTuple
 
 import zmq
 
-from producer.errors import NoSupervisor, WireError
+from producer.errors import WireError
 from producer.places import Places
-from producer.wire.auth import Gatekeeper, KeyPair, Keys, Peer
-from producer.wire.codec import BATCH, MAX_BODY, apart, decode, encode
-from producer.wire.messages import Event, JsonObject, Message, Progress, Reply, Request
+from producer.wire.auth import Gatekeeper, Keys, Peer
+from producer.wire.client import MARK, Socket, configure, dial
+from producer.wire.codec import BATCH, apart, decode, encode
+from producer.wire.messages import Event, Message, Progress
 
 Name = Literal["tasks", "results", "control"]
-Socket = zmq.Socket[bytes]
-_MARK = 20_000
 _NOW = int(zmq.NOBLOCK)
 _MORE = int(zmq.NOBLOCK) | int(zmq.SNDMORE)
-_LOOK = 0.25  # seconds between two looks at whether the supervisor is still there
 _AGAIN = 0.02  # seconds until a send that the socket did not take is tried again
 
 
@@ -57,17 +53,6 @@ class Malformed:
     problem: str
 
 
-def _configure(socket: Socket, keys: KeyPair, server: bytes | None) -> None:
-    socket.linger = 0
-    socket.setsockopt(zmq.MAXMSGSIZE, MAX_BODY + 1024)
-    socket.sndhwm = socket.rcvhwm = _MARK
-    socket.curve_publickey, socket.curve_secretkey = keys.public, keys.secret
-    if server is None:
-        socket.curve_server = True
-    else:
-        socket.curve_serverkey = server
-
-
 class Server:
     """The supervisor's ends. Create it only while holding the ledger's lock: a second bind would steal the traffic."""
 
@@ -80,7 +65,7 @@ class Server:
         kinds = (("tasks", zmq.ROUTER), ("results", zmq.PULL), ("control", zmq.ROUTER), ("events", zmq.XPUB))
         for name, kind in kinds:
             socket = self._context.socket(kind)
-            _configure(socket, pair, None)
+            configure(socket, pair, None)
             socket.zap_domain = name.encode()
             if kind == zmq.ROUTER:
                 socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -194,22 +179,6 @@ def _read(name: Name, parts: list[zmq.Frame]) -> Iterator[Incoming | Malformed]:
             yield Incoming(name, peer, address, message)
 
 
-def _client(
-    context: Callable[[], zmq.Context[Socket]], kind: int, places: Places, name: str, socket_name: str
-) -> Socket:
-    """A client's end. The keys first: a context that is left to the collector swallows a Ctrl-C when it is closed."""
-    keys = Keys(places)
-    own, server = keys.load(name), keys.server().public
-    socket = context().socket(kind)
-    _configure(socket, own, server)
-    socket.setsockopt(zmq.RECONNECT_IVL, 50)
-    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
-    socket.setsockopt(zmq.HANDSHAKE_IVL, 30_000)
-    if kind == zmq.DEALER:
-        socket.identity = name.encode() if socket_name == "tasks" else os.urandom(9).hex().encode()
-    return socket
-
-
 class AsyncPeer:
     """A worker's or the gateway's end of the tasks socket, in asyncio. Reconnects by itself, as zmq does."""
 
@@ -227,7 +196,7 @@ class AsyncPeer:
     @classmethod
     async def connect(cls, places: Places, name: str) -> AsyncPeer:
         """Connect as the peer that ``name`` has a key for (a worker's ULID, or `gateway`)."""
-        socket = _client(zmq.Context.instance, zmq.DEALER, places, name, "tasks")
+        socket = dial(zmq.Context.instance, zmq.DEALER, places, name, "tasks")
         socket.connect(places.address("tasks"))
         return cls(socket)
 
@@ -303,14 +272,14 @@ class AsyncPush:
     @classmethod
     async def connect(cls, places: Places, name: str) -> AsyncPush:
         """Connect as the worker that ``name`` has a key for."""
-        socket = _client(zmq.Context.instance, zmq.PUSH, places, name, "results")
+        socket = dial(zmq.Context.instance, zmq.PUSH, places, name, "results")
         socket.setsockopt(zmq.IMMEDIATE, 1)
         socket.connect(places.address("results"))
         return cls(socket)
 
     def post(self, message: Message) -> None:
         """Queue a message; it leaves as soon as a supervisor is there. Progress may be lost while none is."""
-        if isinstance(message, Progress) and len(self._outbox) >= _MARK:
+        if isinstance(message, Progress) and len(self._outbox) >= MARK:
             return
         self._outbox.append(encode(message))
         if self._next is None:
@@ -340,68 +309,6 @@ class AsyncPush:
                 return
             for _ in batch:
                 self._outbox.popleft()
-
-
-class Control:
-    """An operator's end of the control socket: one question at a time, each with a deadline."""
-
-    def __init__(self, places: Places) -> None:
-        self._places = places
-        self._socket = _client(zmq.Context, zmq.DEALER, places, "operator", "control")
-        self._context = self._socket.context
-        self._socket.connect(places.address("control"))
-        self._calls = 0
-
-    def ask(
-        self,
-        op: str,
-        arguments: JsonObject | None = None,
-        seconds: float = 10.0,
-        there: Callable[[], bool] = lambda: True,
-    ) -> Reply:
-        """Ask the supervisor; the answer comes after its commit.
-
-        Raises NoSupervisor when none answers in ``seconds``, or sooner, once ``there`` says that it is gone.
-        """
-        self._calls += 1
-        call = str(self._calls)
-        self._socket.send_multipart(encode(Request(call=call, op=op, arguments=arguments or {})))
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            if self._socket.poll(int(min(left, _LOOK) * 1000) + 1):
-                reply = decode(self._socket.recv_multipart())
-                if isinstance(reply, Reply) and reply.call == call:
-                    return reply
-            elif not there():
-                break
-        raise NoSupervisor(self._places.ledger)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._socket.close()
-        self._context.term()
-
-
-class Events:
-    """A listener's end of the events socket."""
-
-    def __init__(self, places: Places) -> None:
-        self._socket = _client(zmq.Context, zmq.SUB, places, "operator", "events")
-        self._context = self._socket.context
-        self._socket.subscribe(b"")
-        self._socket.connect(places.address("events"))
-
-    def next(self, seconds: float) -> Event | None:
-        """The next event, None when none comes in time."""
-        if not self._socket.poll(max(0, int(seconds * 1000))):
-            return None
-        event = decode(self._socket.recv_multipart()[1:])
-        return event if isinstance(event, Event) else None
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._socket.close()
-        self._context.term()
 
 
 def sockets_present(places: Places) -> bool:

@@ -27,7 +27,7 @@ import processes
 
 from producer.errors import ProducerError
 from producer.places import Places
-from producer.wire.sockets import Control
+from producer.wire.client import Control
 
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE.parent.parent

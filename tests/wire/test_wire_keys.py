@@ -18,9 +18,10 @@ from producer.errors import WireError
 from producer.ids import new_id
 from producer.places import Places
 from producer.wire.auth import GATEWAY, MAY_USE, OPERATOR, Keys, Peer
+from producer.wire.client import Control
 from producer.wire.codec import encode
 from producer.wire.messages import Ping, Ready, Request
-from producer.wire.sockets import AsyncPeer, Control
+from producer.wire.sockets import AsyncPeer
 
 
 class Dialer:

@@ -21,9 +21,10 @@ from producer.ids import new_id
 from producer.places import Places
 from producer.wire import sockets
 from producer.wire.auth import Keys, Peer
+from producer.wire.client import Control, Events
 from producer.wire.codec import BATCH
 from producer.wire.messages import Drain, Event, Message, Ping, Pong, Progress, Ready, Reply, Request, Result
-from producer.wire.sockets import AsyncPeer, AsyncPush, Control, Events, Incoming, Server
+from producer.wire.sockets import AsyncPeer, AsyncPush, Incoming, Server
 
 
 @pytest.fixture
@@ -176,7 +177,7 @@ def test_a_peer_that_waits_to_send_keeps_one_timer_and_not_one_a_message(
 def test_progress_is_dropped_before_memory_is_full_and_results_never_are(
     places: Places, keys: Keys, worker: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sockets, "_MARK", 10)
+    monkeypatch.setattr(sockets, "MARK", 10)
     result = Result(attempt="0" * 26, task="0" * 26, outcome="succeeded")
 
     async def main() -> None:
