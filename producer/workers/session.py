@@ -18,7 +18,7 @@ import asyncio
 import logging
 import os
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -104,7 +104,7 @@ class Session:
         self._set, self._runner, self._outbox = settings, runner, outbox
         self._peer, self._push, self._register = peer, push, register
         self._queue: deque[TaskMsg] = deque()
-        self._taken: dict[str, None] = {}
+        self._taken: OrderedDict[str, None] = OrderedDict()  # a dict's oldest key is found by looking at all that went
         self._unkept: dict[str, Result] = {}
         self._current: tuple[TaskMsg, Stop] | None = None
         self._arrived, self._acked = asyncio.Event(), asyncio.Event()
@@ -186,7 +186,7 @@ class Session:
             return
         self._taken[task.attempt] = None
         if len(self._taken) > REMEMBERED:
-            del self._taken[next(iter(self._taken))]
+            self._taken.popitem(last=False)
         if (reason := self._forbidden()) is not None:
             self._return(task, reason)
         elif self._current is None and not self._queue and (result := self._at_once(task)) is not None:
