@@ -46,7 +46,7 @@ REMOVALS = (
     Removal("a worker's key on an operator's socket", f"{WIRE}auth.py", "if peer and peer.kind not in", "if False and peer.kind not in", f"{WORKER}test_a_workers_key_opens_no_operators_socket"),
     Removal("a connection that calls itself another", f"{WIRE}sockets.py", 'if name == "tasks" and address != peer.name.encode():', "if False:", f"{KEYS}test_the_peer_is_that_of_the_key_whatever_the_connection_calls_itself"),
     Removal("a key that nobody issued", f"{WIRE}auth.py", "peer = self.keys.who(z85.encode(credentials[0]))", 'peer = self.keys.who(z85.encode(credentials[0])) or Peer("operator", "operator")', f"{KEYS}test_a_stranger_is_not_heard"),
-    Removal("a message over the limit", f"{WIRE}sockets.py", "    socket.setsockopt(zmq.MAXMSGSIZE, MAX_BODY + 1024)\n", "", f"{KEYS}test_a_message_over_the_limit_ends_the_connection_and_not_the_server"),
+    Removal("a message over the limit", f"{WIRE}client.py", "    socket.setsockopt(zmq.MAXMSGSIZE, MAX_BODY + 1024)\n", "", f"{KEYS}test_a_message_over_the_limit_ends_the_connection_and_not_the_server"),
     Removal("a name that is a path", f"{WIRE}auth.py", "if not _NAME.fullmatch(name):", "if False:", f"{KEYS}test_a_name_cannot_leave_the_directory"),
     Removal("a message that breaks the loop for ever", "producer/supervisor/suspects.py", "return bool(self._failed) and ", "return False and ", f"{A}poison.py::test_only_what_is_the_messages_fault_is_held_against_it"),
     Removal("memory full of suspects", "producer/supervisor/suspects.py", "if len(self._failed) >= _MOST:", "if False:", f"{A}poison.py::test_it_does_not_grow_without_end"),
