@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from datetime import UTC, datetime
 
@@ -16,19 +17,43 @@ _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _SHIFTS = range(120, -1, -10)
 
 
+class _Latest:
+    """The number of the newest ULID of this process: the next one of the same millisecond is the next number."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Go on from nowhere, as a forked process has to: its parent goes on from here."""
+        self._lock, self._value = threading.Lock(), 0
+
+    def next(self) -> int:
+        """48 bits of time in milliseconds and 80 that are random, or one more than those before."""
+        with self._lock:
+            moment = time.time_ns() // 1_000_000
+            if moment == self._value >> 80:
+                self._value += 1
+            else:
+                self._value = moment << 80 | int.from_bytes(os.urandom(10), "big")
+            return self._value
+
+
+_latest = _Latest()
+os.register_at_fork(after_in_child=_latest.forget)
+
+
 def new_id() -> str:
-    """A fresh ULID: 26 characters, sortable by the millisecond of its making."""
-    return _ulid(time.time_ns() // 1_000_000, os.urandom(10))
+    """A fresh ULID: 26 characters, sorted by when it was made, within one process to the last."""
+    return _text(_latest.next())
 
 
 def first_id(at: float) -> str:
     """The smallest ULID of a moment, in seconds since the epoch; of the epoch, where it is before that."""
-    return _ulid(max(0, int(at * 1000)), bytes(10))
+    return _text(max(0, int(at * 1000)) << 80)
 
 
-def _ulid(milliseconds: int, rest: bytes) -> str:
-    """48 bits of time and 80 of ``rest``, ten bits a pair of characters."""
-    value = milliseconds << 80 | int.from_bytes(rest, "big")
+def _text(value: int) -> str:
+    """Ten bits are a pair of characters."""
     return "".join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])
 
 

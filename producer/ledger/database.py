@@ -10,23 +10,19 @@
 6. Every change happens in `transaction()`; a part that may fail on its own is wrapped in `savepoint()`. A change
    outside of one is refused: SQLite gives up a transaction by itself (disk full), and the rest must not commit alone.
 7. Whatever SQLite raises leaves here as a LedgerError.
-8. The file is never opened and closed beside SQLite while this process has a connection to it: the close would drop
-   the process's POSIX locks, SQLite's among them, and another process that closes the ledger (an operator's `sqlite3`)
-   would then take itself for the last one and delete the log under the writer.
+8. The file is never opened and closed beside SQLite while this process has a connection to it (see whose.py).
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import wraps
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
-from urllib.parse import quote
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import apsw
 
@@ -34,11 +30,9 @@ from producer.errors import LedgerBusy, LedgerError, LedgerRefused, LedgerUnusab
 from producer.ids import iso, new_id
 from producer.ledger.fold import Folder
 from producer.ledger.upgrade import upgrade
+from producer.ledger.whose import APPLICATION_ID, SCHEMA_VERSION, inode, opened, refuse_strangers
 
-APPLICATION_ID = 0x41495052  # "AIPR"
-SCHEMA_VERSION = 2
 Row = tuple[Any, ...]
-_opened: Counter[tuple[int, int]] = Counter()  # device and inode of what this process has connections to
 _REFUSALS = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError)
 _opening = threading.Lock()
 P = ParamSpec("P")
@@ -87,13 +81,13 @@ class Database:
         self._inode: tuple[int, int] | None = None
         with _opening:
             self._connection = self._open(writable)
-            self._inode = _inode(self.path)
-            _opened[self._inode] += 1
+            self._inode = inode(self.path)
+            opened[self._inode] += 1
 
     def _open(self, writable: bool) -> apsw.Connection:
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if writable else apsw.SQLITE_OPEN_READONLY
         try:
-            self._refuse_strangers()
+            refuse_strangers(self.path)
             connection = apsw.Connection(str(self.path), flags=flags, statementcachesize=256)
             try:
                 self._prepare(connection, writable)
@@ -121,22 +115,6 @@ class Database:
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
         connection.execute("PRAGMA cache_size = -4096")  # 4 MiB: 16 are no faster, with a million tasks either
         self._migrate(connection)
-
-    def _refuse_strangers(self) -> None:
-        """Look before opening, from the header alone where that is enough: opening a database already writes files."""
-        application, version = _header(self.path)
-        if application == APPLICATION_ID:
-            if version > SCHEMA_VERSION:
-                raise LedgerUnusable(
-                    f"{self.path} has schema {version}, this version knows {SCHEMA_VERSION}: upgrade ai-producer; "
-                    "it was not touched"
-                )
-            return
-        kind = generation(self.path)
-        if kind == "0.3":
-            raise LedgerUnusable(f"{self.path} was written by ai-producer 0.3: run `producerctl migrate` first")
-        if kind == "foreign":
-            raise LedgerUnusable(f"{self.path} is a database, but not a ledger of ai-producer; it was not touched")
 
     def _migrate(self, connection: apsw.Connection) -> None:
         version = connection.pragma("user_version")
@@ -353,57 +331,8 @@ class Database:
             self._folder.close()
         self._connection.close()
         if self._inode is not None:
-            _opened[self._inode] -= 1
+            opened[self._inode] -= 1
             self._inode = None
-
-
-def _inode(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino
-
-
-def _header(path: Path) -> tuple[int, int]:
-    """(application id, schema version) from the first bytes of a SQLite file; zeros where there is none."""
-    try:
-        if _opened[_inode(path)] > 0:
-            return APPLICATION_ID, SCHEMA_VERSION  # it was looked at when it was opened; see the module's rule 8
-        with path.open("rb") as file:
-            head = file.read(100)
-    except FileNotFoundError:
-        return 0, 0
-    if not head.startswith(b"SQLite format 3\0"):
-        return 0, 0
-    return int.from_bytes(head[68:72], "big"), int.from_bytes(head[60:64], "big")
-
-
-def _probe(path: Path) -> tuple[bool, set[str]]:
-    """Whether a file whose header does not say so is ours (its log may say so), and its tables."""
-    if not path.exists() or path.stat().st_size == 0:
-        return False, set()
-    logged = path.with_name(path.name + "-wal").exists()
-    uri = f"file:{quote(str(path.resolve()))}?{'mode=ro' if logged else 'immutable=1'}"
-    with closing(apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)) as probe:
-        probe.set_busy_timeout(10_000)
-        tables = {str(row[0]) for row in probe.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-        return probe.pragma("application_id") == APPLICATION_ID, tables
-
-
-def generation(path: Path) -> Literal["none", "0.3", "ours", "foreign"]:
-    """Who made the ledger at ``path``; "none" where there is no file, or no table in it. Raises apsw.Error, OSError."""
-    if _header(path)[0] == APPLICATION_ID:
-        return "ours"
-    ours, tables = _probe(path)
-    if ours or not tables:
-        return "ours" if ours else "none"
-    return "0.3" if {"tasks", "audit_log", "budget"} <= tables else "foreign"
-
-
-def is_empty(path: Path) -> bool:
-    """Whether there is no ledger yet, and nothing else either: no file, or one that has no tables."""
-    try:
-        return generation(path) == "none"
-    except (apsw.Error, OSError):
-        return False
 
 
 def placeholders(values: Sequence[object]) -> str:

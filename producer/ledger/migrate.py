@@ -29,12 +29,13 @@ from producer.ledger import audit_old
 from producer.ledger.audit import Audit, Head, keep_head
 from producer.ledger.checkpoints import FILE as CHECKPOINT
 from producer.ledger.compare import Comparison, compare
-from producer.ledger.database import Database, generation
+from producer.ledger.database import Database
 from producer.ledger.lock import Holder, Lock
 from producer.ledger.original import Original
 from producer.ledger.takeover_report import Report
 from producer.ledger.transfer import Source, Transfer, transfer
 from producer.ledger.verify import verify
+from producer.ledger.whose import generation
 from producer.places import Places
 from producer.version import __version__
 

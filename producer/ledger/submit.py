@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 
 from producer.errors import InvalidTask, LedgerBusy, NoSupervisor, WireError
 from producer.ids import new_id
-from producer.ledger.database import is_empty
 from producer.ledger.lock import Holder, Lock
 from producer.ledger.operations import FILE, Context, error_class, perform
 from producer.ledger.store import Store
+from producer.ledger.whose import is_empty
 from producer.places import Places
 from producer.version import __version__
 from producer.wire.client import Control

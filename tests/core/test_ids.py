@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
+
+import pytest
 
 from producer.ids import first_id, is_id, new_id, new_session
 
@@ -32,6 +35,31 @@ def test_the_first_of_a_moment_is_before_all_others_of_it() -> None:
     assert number(first_id(1_700_000_000.1239)) == 1_700_000_000_123 << 80
     now = time.time()
     assert first_id(now - 1) < first_id(now) <= new_id() < first_id(now + 60)
+
+
+def test_they_are_in_the_order_of_their_making() -> None:
+    made = [new_id() for _ in range(10_000)]
+    assert made == sorted(made)
+
+
+def test_a_forked_process_does_not_go_on_where_its_parent_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_000_000_000)
+    read, write = os.pipe()
+    new_id()
+    children = []
+    for _ in range(4):
+        child = os.fork()
+        if child == 0:
+            os.write(write, "".join(new_id() for _ in range(50)).encode())
+            os._exit(0)
+        children.append(child)
+    own = [new_id() for _ in range(50)]
+    for child in children:
+        assert os.waitpid(child, 0)[1] == 0
+    os.close(write)
+    with open(read) as pipe:
+        theirs = pipe.read()
+    assert len({*own, *(theirs[at : at + 26] for at in range(0, len(theirs), 26))}) == 250
 
 
 def test_none_comes_twice() -> None:

@@ -19,9 +19,9 @@ from producer.errors import AuditKeyUnusable, LedgerError
 from producer.ledger import Reader, signing
 from producer.ledger.audit import Head
 from producer.ledger.checkpoints import every, kept, newest
-from producer.ledger.database import SCHEMA_VERSION
 from producer.ledger.signing import KeyRing, Signer
 from producer.ledger.verify import tail, verify
+from producer.ledger.whose import SCHEMA_VERSION
 
 
 def sign(desk: Desk) -> Signed | None:

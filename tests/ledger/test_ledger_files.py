@@ -14,8 +14,8 @@ from ledger_rig import Clock, Desk, process
 from producer.errors import InvalidTask, LedgerBusy, LedgerError, LedgerRefused, LedgerUnusable
 from producer.ledger import LedgerClient, Reader, Store, create_ledger
 from producer.ledger.audit import Head
-from producer.ledger.database import APPLICATION_ID, SCHEMA_VERSION
 from producer.ledger.verify import verify
+from producer.ledger.whose import APPLICATION_ID, SCHEMA_VERSION
 
 OLD = "CREATE TABLE tasks (id TEXT); CREATE TABLE audit_log (id INTEGER); CREATE TABLE budget (id INTEGER);"
 
