@@ -94,6 +94,10 @@ class Project:
         """The configuration as it now stands."""
         return load_config(self.file)
 
+    def noted_sha256(self) -> str:
+        """Of which producer.yaml the supervisor noted what commands need."""
+        return str(json.loads((self.places.state / "project.json").read_text())["sha256"])
+
     @contextmanager
     def client(self, actor: str = "operator") -> Iterator[LedgerClient]:
         """The ledger for changes."""

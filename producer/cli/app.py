@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from producer.ledger import LedgerClient, Reader
     from producer.ledger.lock import Holder
     from producer.places import Places
+    from producer.project import Project
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -36,11 +37,19 @@ class App:
         return load_config(find_config(self.config_file))
 
     @cached_property
+    def project(self) -> Project:
+        """Where things are. The configuration is read for it only where no supervisor has. Raises ConfigError."""
+        from producer.config.files import find_config
+        from producer.project import Project, noted
+
+        return noted(find_config(self.config_file)) or Project.of(self.config)
+
+    @cached_property
     def places(self) -> Places:
         """The project's private directories. Raises PathTooLong."""
         from producer.places import Places
 
-        return Places.of(self.config.ledger_db)
+        return Places.of(self.project.ledger_db)
 
     @cached_property
     def actor(self) -> str:
@@ -57,17 +66,14 @@ class App:
         from producer.core.guards import Limits
         from producer.ledger import LedgerClient
 
-        bounds = self.config.limits
-        limits = Limits(
-            bounds.depth, bounds.filed_per_attempt, bounds.pending_per_role, bounds.title_bytes, bounds.payload_bytes
-        )
-        return LedgerClient(self.config.ledger_db, actor=self.actor, limits=limits, create=create)
+        limits = Limits(**self.project.limits)
+        return LedgerClient(self.project.ledger_db, actor=self.actor, limits=limits, create=create)
 
     def reader(self) -> Reader:
         """The ledger for reading. Raises LedgerUnusable where there is none."""
         from producer.ledger import Reader
 
-        return Reader(self.config.ledger_db)
+        return Reader(self.project.ledger_db)
 
     def task(self, text: str) -> str:
         """The id of the task that ``text`` is, or begins, the id of. Raises UnknownTask."""
@@ -78,8 +84,8 @@ class App:
 
     def role(self, name: str) -> str:
         """``name``, where producer.yaml has a role of this name. Raises UsageError."""
-        if name not in self.config.roles:
-            raise UsageError(f"no role {name!r}: use one of {', '.join(sorted(self.config.roles)) or '(none)'}")
+        if name not in self.project.roles:
+            raise UsageError(f"no role {name!r}: use one of {', '.join(sorted(self.project.roles)) or '(none)'}")
         return name
 
     # ---- the supervisor
@@ -97,7 +103,7 @@ class App:
 
         holder = self.supervisor()
         if holder is None:
-            raise NoSupervisor(self.config.ledger_db)
+            raise NoSupervisor(self.project.ledger_db)
         try:
             control = Control(self.places)
             try:

@@ -15,12 +15,12 @@ MOST = 100
 
 def roles(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """The roles of producer.yaml."""
-    return _quietly(lambda app: (CompletionItem(name) for name in app.config.roles), context, begun)
+    return _quietly(lambda app: (CompletionItem(name) for name in app.project.roles), context, begun)
 
 
 def role_counts(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """ROLE=, for a number to follow."""
-    return _quietly(lambda app: (CompletionItem(f"{name}=") for name in app.config.roles), context, begun)
+    return _quietly(lambda app: (CompletionItem(f"{name}=") for name in app.project.roles), context, begun)
 
 
 def tasks(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:

@@ -41,7 +41,7 @@ def connect(app: App, seconds: float) -> Events:
             if app.supervisor() is not None:
                 return Events(app.places)
         if time.monotonic() > deadline:
-            raise NoSupervisor(app.config.ledger_db)
+            raise NoSupervisor(app.project.ledger_db)
         time.sleep(0.05)
 
 

@@ -37,7 +37,7 @@ def logs(app: App, ident: str | None, follow: bool, lines: int, as_json: bool) -
     """
     task = app.task(ident) if ident else None
     if follow and app.supervisor() is None:
-        raise NoSupervisor(app.config.ledger_db)
+        raise NoSupervisor(app.project.ledger_db)
     if not follow:
         _print_history(app, task, lines, as_json)
         return

@@ -17,7 +17,7 @@ import click
 from producer.cli import screen
 from producer.cli.app import App, json_option, pass_app
 from producer.cli.unit import SYSTEM_UNITS, Unit, installation, parse_credentials, unit_name
-from producer.config import find_config
+from producer.config.files import find_config
 from producer.errors import ProducerError, UsageError
 
 MARK = "# ai-producer: "

@@ -59,7 +59,7 @@ def _watch(app: App, as_json: bool) -> None:
     if screen.terminal():
         draw(app, never, stderr=False)
     if app.supervisor() is None:
-        raise NoSupervisor(app.config.ledger_db)
+        raise NoSupervisor(app.project.ledger_db)
     tell(app, never, screen.say)
 
 

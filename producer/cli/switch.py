@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from producer import killswitch
 from producer.cli import screen
 from producer.cli.app import App, json_option, pass_app
 from producer.errors import ConfigError, NoSupervisor, ProducerError
+from producer.project import guess
 
 ASK_SECONDS = 5.0
 STOP_SECONDS = 10.0  # it is done in one or two; a supervisor that hangs must not hold the brake up for long
@@ -44,7 +44,7 @@ def kill(app: App, reason: str, now: bool, drill: bool, runs: int, as_json: bool
 
         return rehearsal.drill(runs, as_json=as_json)
     try:
-        switch = app.config.kill_switch
+        switch = app.project.kill_switch
     except ConfigError as error:
         return _arm_blindly(app, error, reason, now, as_json)
     try:
@@ -71,22 +71,22 @@ def resume(app: App, reason: str, as_json: bool) -> None:
 
     Example: producerctl resume "deploy is done"
     """
-    before = killswitch.read(app.config.kill_switch)
+    before = killswitch.read(app.project.kill_switch)
     try:
         app.ask("resume", ASK_SECONDS, reason=reason)
     except NoSupervisor:
-        killswitch.disarm(app.config.kill_switch)
+        killswitch.disarm(app.project.kill_switch)
         _record(app, "kill_switch_disarmed", {"reason": reason, "was": before.reason})
     if as_json:
-        screen.show_json({"armed": False, "was_armed": before.armed, "project": app.config.project_name})
+        screen.show_json({"armed": False, "was_armed": before.armed, "project": app.project.project_name})
         return
     was = f" (was armed: {before.reason or 'no reason given'})" if before.armed else " (it was not armed)"
-    screen.say(f"{app.config.project_name}: kill switch disarmed at {app.config.kill_switch}{was}")
+    screen.say(f"{app.project.project_name}: kill switch disarmed at {app.project.kill_switch}{was}")
 
 
 def _arm_alone(app: App, reason: str, now: bool) -> dict[str, Any]:
     """Arm the file, end what belongs to the project, and only then tell the audit log: the brake comes first."""
-    killswitch.arm(app.config.kill_switch, reason, now)
+    killswitch.arm(app.project.kill_switch, reason, now)
     found: dict[str, Any] = {"armed": True}
     if now:
         found |= _sweep(app)
@@ -117,7 +117,7 @@ def _record(app: App, action: str, detail: dict[str, Any]) -> bool:
 
 def _arm_blindly(app: App, error: ConfigError, reason: str, now: bool, as_json: bool) -> int:
     """producer.yaml cannot be used, and still the brake must work."""
-    from producer.config import find_config
+    from producer.config.files import find_config
 
     path = find_config(app.config_file)
     if not path.is_file():
@@ -134,9 +134,4 @@ def _arm_blindly(app: App, error: ConfigError, reason: str, now: bool, as_json: 
 
 def _named_switch(path: Path) -> Path:
     """The switch that a file which cannot be parsed seems to name, else the default one."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    names = {}
-    for key, otherwise in (("project_root", "."), ("kill_switch", "agent-state/kill_switch")):
-        found = re.search(rf"^{key}:[ \t]*[\"']?([^\s\"'#]+)", text, re.MULTILINE)
-        names[key] = found.group(1) if found else otherwise
-    return (path.absolute().parent / names["project_root"] / names["kill_switch"]).resolve()
+    return guess(path, path.read_text(encoding="utf-8", errors="replace"))["kill_switch"].resolve()

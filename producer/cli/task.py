@@ -130,8 +130,8 @@ def import_command(app: App, file: Path, as_json: bool) -> None:
     from producer.ledger.client import read_seed
 
     for number, item in enumerate(read_seed(file), 1):
-        if item.get("agent_owner") not in app.config.roles:
-            known = ", ".join(sorted(app.config.roles))
+        if item.get("agent_owner") not in app.project.roles:
+            known = ", ".join(sorted(app.project.roles))
             raise InvalidTask(f"{file}: task {number}: agent_owner: no role {item.get('agent_owner')!r}: use {known}")
     with app.client() as ledger:
         filed = ledger.seed_from_json(file)

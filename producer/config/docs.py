@@ -10,9 +10,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from producer.config.files import MAX_BYTES
 from producer.config.schema import json_schema
 from producer.config.tools import BUILT_IN, LEDGER_TOOLS
-from producer.config.tree import MAX_BYTES
 
 INTRO = f"""# Configuration: producer.yaml
 

@@ -1,12 +1,21 @@
-"""Reading a small text file that someone else may have put there."""
+"""Finding producer.yaml, and reading a small text file that someone else may have put there."""
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 from producer.errors import ConfigError
+
+DEFAULT_FILE = Path("producer.yaml")
+MAX_BYTES = 256 * 1024
+
+
+def find_config(explicit: Path | str | None = None, env: Mapping[str, str] = os.environ) -> Path:
+    """The file to load: the one named, else $PRODUCER_CONFIG, else ./producer.yaml. It need not exist."""
+    return Path(explicit or env.get("PRODUCER_CONFIG") or DEFAULT_FILE)
 
 
 def read_bytes(path: Path, limit: int) -> bytes:

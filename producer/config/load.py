@@ -9,8 +9,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Mapping as AnyMapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -30,15 +28,14 @@ from producer.config.blocks import (
     ReportConfig,
     ScheduleEntry,
 )
-from producer.config.files import decode, read_bytes
+from producer.config.files import MAX_BYTES, decode, read_bytes
 from producer.config.model import DEFAULT_MODEL, Document
 from producer.config.roles import BudgetConfig, RoleConfig
-from producer.config.tree import MAX_BYTES, Mapping, Scalar, line_of, parse
+from producer.config.tree import Mapping, Scalar, line_of, parse
 from producer.core.money import MicroUSD, parse_usd
 from producer.errors import ConfigError
 
 FALLBACK_RESERVATION = parse_usd("0.05")
-DEFAULT_FILE = Path("producer.yaml")
 DOCUMENT = TypeAdapter(Document)
 
 
@@ -90,11 +87,6 @@ class ProducerConfig:
     def role_caps_dict(self) -> dict[str, dict[str, float]]:
         """The caps in the shape that the 0.3.x BudgetTracker takes."""
         return {name: {"daily_cap_usd": role.daily_cap_usd} for name, role in self.roles.items()}
-
-
-def find_config(explicit: Path | str | None = None, env: AnyMapping[str, str] = os.environ) -> Path:
-    """The file to load: the one named, else $PRODUCER_CONFIG, else ./producer.yaml. It need not exist."""
-    return Path(explicit or env.get("PRODUCER_CONFIG") or DEFAULT_FILE)
 
 
 def load_config(path: Path | str) -> ProducerConfig:

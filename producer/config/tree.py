@@ -19,7 +19,6 @@ import yaml
 
 from producer.errors import ConfigError
 
-MAX_BYTES = 256 * 1024
 MAX_DEPTH = 20
 MAX_SHOWN = 60
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from producer import project
 from producer.config import load_config
 from producer.core.guards import check_recorded
 from producer.core.lifecycle import TaskEvent
@@ -173,6 +174,7 @@ class Control:
             if before and before.workers != role.workers:
                 self._kernel.store.roles.scale(name, role.workers, actor)
         self._kernel.audit("config_reloaded", actor=actor, sha256=new.sha256, changes=changes[:_REPORT_LIMIT])
+        self._kernel.after.append(lambda: project.note(new, self._kernel.places))
         return changes
 
     def _leave(self, how: str) -> Any:

@@ -15,7 +15,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from producer import git
+from producer import git, project
 from producer.core.schedule import RoleState
 from producer.errors import ProducerError
 from producer.ledger.standing import waiting
@@ -138,6 +138,7 @@ class Loop:
         kernel.flush()
         self._sweep()
         self._courier.start()
+        project.note(config, kernel.places)
         gc.freeze()  # what is there now stays; to look through it again and again took 4 % of the time
         self._notifier.tell("READY=1", f"STATUS=serving {config.project_name}")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from config_samples import MINIMAL
 
-from producer.config import ProducerConfig, auth_mode, load_config, project_env, warnings
+from producer.config import ProducerConfig, auth_mode, load_config, project_env
+from producer.config.warnings import warnings
 from producer.errors import ConfigError
 
 

@@ -20,7 +20,8 @@ from click.testing import CliRunner
 
 from producer.cli import init as command
 from producer.cli.scaffold import random_topic, scaffold, template
-from producer.config import load_config, warnings
+from producer.config import load_config
+from producer.config.warnings import warnings
 from producer.errors import ConfigError, ProducerError, UsageError
 
 FILES = {

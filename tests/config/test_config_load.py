@@ -11,7 +11,8 @@ from config_samples import MINIMAL
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from producer.config import BudgetConfig, RoleConfig, find_config, load_config, warnings
+from producer.config import BudgetConfig, RoleConfig, find_config, load_config
+from producer.config.warnings import warnings
 from producer.errors import ConfigError
 
 Write = Callable[[str], Path]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from hashlib import sha256
 from pathlib import Path
 
 import jsonschema
@@ -88,9 +89,11 @@ def test_a_drained_role_finishes_and_takes_no_more_until_it_is_reset(project: Pr
 
 def test_a_new_configuration_is_taken_over_and_a_bad_one_is_not(project: Project, supervise) -> None:
     supervisor = supervise().ready()
+    assert project.noted_sha256() == project.config().sha256
     project.configure({"code": {"workers": 2, "daily_cap_usd": 7}, "qa": None})
     told = project.producerctl("reload")
     assert told.returncode == 0, told.stderr
+    assert project.noted_sha256() == project.config().sha256
     for change in ("workers: 1 -> 2", "daily_cap_usd: 50 -> 7", "qa: None -> a new entry"):
         assert change in told.stdout.replace(".0", "")
     supervisor.ready(3)
@@ -100,6 +103,7 @@ def test_a_new_configuration_is_taken_over_and_a_bad_one_is_not(project: Project
     project.file.write_text(good + "nonsense: 1\n")
     told = project.producerctl("reload")
     assert told.returncode != 0 and "nonsense" in told.stderr
+    assert project.noted_sha256() == sha256(good.encode()).hexdigest()
     with pytest.raises(ConfigError, match="nonsense"):
         supervisor.ask("reload")
     os.kill(supervisor.pid, signal.SIGHUP)
