@@ -17,11 +17,10 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
-from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import aiohttp
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -110,12 +109,11 @@ class Gateway:
         query = scope["query_string"].decode("latin-1")
         path = scope["path"] + (f"?{query}" if query else "")
         try:
-            response = await self.upstream.send(scope["method"], path, scope["headers"], raw)
-            async with aclosing(response):
-                body = await response.aread()
-        except httpx.HTTPError as error:
+            async with await self.upstream.send(scope["method"], path, scope["headers"], raw) as response:
+                body = await response.read()
+        except aiohttp.ClientError as error:
             return await asgi.send_error(send, 502, "api_error", f"upstream: {type(error).__name__}: {error}")
-        await asgi.start(send, response.status_code, passed_back(response))
+        await asgi.start(send, response.status, passed_back(response))
         return await asgi.piece(send, body, last=True)
 
     async def watch_switch(self) -> None:

@@ -18,7 +18,7 @@ import logging
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import httpx
+import aiohttp
 from starlette.types import Scope, Send
 
 from producer import ids, killswitch
@@ -132,28 +132,28 @@ class Exchange:
         try:
             body = self.plan.lowered(self.max_tokens)
             response = await self.gateway.upstream.send("POST", path, self.scope["headers"], body)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except aiohttp.ClientError as error:
             self.left = Left.NEVER if isinstance(error, NEVER_LEFT) else Left.SENT
             self.status = 502
             self.settle()
             return await asgi.send_error(self._send, 502, "api_error", f"upstream: {type(error).__name__}: {error}")
         try:
-            self.status = response.status_code
+            self.status = response.status
             await self._pass_back(response)
-        except httpx.HTTPError as error:
+        except aiohttp.ClientError as error:
             log.warning("%s: the response broke off: %s", self.request, error)
             self.settle()
             if not self.started:
                 await asgi.send_error(self._send, 502, "api_error", f"upstream: {type(error).__name__}: {error}")
         finally:
-            await response.aclose()
+            response.release()
         return None
 
-    async def _pass_back(self, response: httpx.Response) -> None:
+    async def _pass_back(self, response: aiohttp.ClientResponse) -> None:
         streams = response.headers.get("content-type", "").startswith("text/event-stream")
-        if response.status_code == 200 and streams:
+        if response.status == 200 and streams:
             await self._start(response)
-            async for chunk in response.aiter_bytes():
+            async for chunk in response.content.iter_any():
                 self.meter.feed(chunk)
                 self._keep(chunk)
                 if self.meter.stopped:
@@ -161,11 +161,11 @@ class Exchange:
                 await asgi.piece(self._send, chunk)
             self.settle()
             return await asgi.piece(self._send, b"", last=True)
-        body = await response.aread()
+        body = await response.read()
         self._keep(body)
-        if response.status_code >= 300:
+        if response.status >= 300:
             self.left = Left.FAILED
-            if response.status_code in limits.LIMITED:
+            if response.status in limits.LIMITED:
                 ends = limits.ends_at(response.headers, self.gateway.clock())
                 body = body if ends is None else limits.marked(body, ends)
         else:
@@ -174,9 +174,9 @@ class Exchange:
         await self._start(response)
         return await asgi.piece(self._send, body, last=True)
 
-    async def _start(self, response: httpx.Response) -> None:
+    async def _start(self, response: aiohttp.ClientResponse) -> None:
         self.started = True
-        await asgi.start(self._send, response.status_code, passed_back(response))
+        await asgi.start(self._send, response.status, passed_back(response))
 
     def _keep(self, chunk: bytes) -> None:
         if self.gateway.recorder is not None:
