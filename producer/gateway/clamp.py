@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 from producer.core.money import MicroUSD
 from producer.core.pricing import Price, PriceTable
 from producer.errors import UnknownModel
-from producer.gateway.prompt import Part, parts_of, tokens_of
+from producer.gateway.prompt import Part, as_json, parts_of, tokens_beyond, tokens_of
 
 CONTEXT_TOKENS = 1_000_000
 OVERHEAD_TOKENS = 1_024  # what the API adds for tool use and the like
@@ -87,7 +88,7 @@ class Plan:
         if isinstance(thinking, dict) and isinstance(thinking.get("budget_tokens"), int):
             budget = min(thinking["budget_tokens"], max(LEAST_THINKING, max_tokens // 2))
             body["thinking"] = {**thinking, "budget_tokens": budget}
-        return json.dumps(body, separators=(",", ":")).encode()
+        return as_json(body)
 
     def counted(self, tokens: int) -> Plan:
         """The same plan once the API counted the prompt; its count is an estimate, so a margin stays."""
@@ -110,11 +111,8 @@ class History:
 
     def bound(self, model: str, parts: Counter[Part]) -> int | None:
         """The least bound that earlier requests to the same model give, None where there is none."""
-        bounds = [
-            tokens + OVERHEAD_TOKENS + tokens_of(parts - known)
-            for name, known, tokens in self._known
-            if name == model and not any(part.unbounded for part in parts - known)
-        ]
+        new = [(tokens, tokens_beyond(parts, known)) for name, known, tokens in self._known if name == model]
+        bounds = [tokens + OVERHEAD_TOKENS + more for tokens, more in new if more is not None]
         return min(bounds, default=None)
 
 
@@ -153,7 +151,8 @@ def plan(raw: bytes, prices: PriceTable, history: History, least: int) -> Plan:
 
 def _parse(raw: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(raw, object_pairs_hook=_unique, parse_constant=_no_constant)
+        body = json.loads(raw, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant)
+        as_json(body)  # what cannot be written again, for its depth, is refused now and not after the grant
     except (ValueError, RecursionError) as error:
         raise Invalid(f"the body is not JSON as we take it: {error}") from None
     if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
@@ -178,6 +177,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is not a finite number")
+    return value
 
 
 def _word(body: dict[str, Any], key: str) -> str | None:
@@ -214,7 +219,7 @@ def _uses(body: dict[str, Any], raw: bytes) -> tuple[int, int, bytes]:
             raise Invalid("tools.max_uses: must be a whole number")
         uses += most
         searches += most if kind.startswith("web_search_") else 0
-    return uses, searches, json.dumps(body, separators=(",", ":")).encode() if changed else raw
+    return uses, searches, as_json(body) if changed else raw
 
 
 def _reread(bound: int, uses: int) -> int:

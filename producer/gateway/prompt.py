@@ -1,7 +1,7 @@
 """What a request's prompt is made of, and an upper bound of its tokens.
 
 1. A token is at least one byte, so text has no more tokens than bytes; JSON's own signs pay for what the API adds
-   around each message. Counted is the ASCII form of JSON, never shorter than the text in UTF-8.
+   around each message.
 2. An image costs at most IMAGE_TOKENS whatever its bytes, for the API scales it: its bytes are left out, that is added.
 3. A PDF, a file or URL that the API fetches has no bound in its bytes: it is marked UNBOUNDED.
 4. Parts (a system block, a tool, a message, any other field) are compared with those of earlier requests. Cache marks
@@ -13,9 +13,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Any, NamedTuple
 
+import orjson
+
+from producer.wire.codec import nesting
+
+DEEPEST = 250  # of JSON; orjson itself takes a few more
 IMAGE_TOKENS = 6_000
 NOT_PROMPT = ("max_tokens", "metadata", "stream")
 LISTS = ("messages", "tools", "system")
@@ -41,15 +46,36 @@ def tokens_of(parts: Counter[Part]) -> int:
     return sum(part.tokens * times for part, times in parts.items())
 
 
+def tokens_beyond(parts: Counter[Part], known: Counter[Part]) -> int | None:
+    """An upper bound of the tokens in what is not known; None where there is none."""
+    tokens = 0
+    for part, times in parts.items():
+        if (more := times - known.get(part, 0)) > 0:
+            if part.unbounded:
+                return None
+            tokens += part.tokens * more
+    return tokens
+
+
 def _parts(body: dict[str, Any]) -> Iterator[Part]:
     for key, value in body.items():
         if key in NOT_PROMPT:
             continue
         for part in value if key in LISTS and isinstance(value, list) else [value]:
             media: list[str] = []
-            text = json.dumps([key, _message(part, media) if key == "messages" else _unmarked(part)]).encode()
+            text = as_json([key, _message(part, media) if key == "messages" else _unmarked(part)])
             tokens = len(text) + IMAGE_TOKENS * media.count(IMAGE)
-            yield Part(blake2b(text, digest_size=16).digest(), tokens, UNBOUNDED in media)
+            yield Part(sha256(text).digest(), tokens, UNBOUNDED in media)
+
+
+def as_json(value: Any) -> bytes:
+    """JSON in UTF-8, or in ASCII where orjson has no form for it: lone surrogates, huge numbers. Raises ValueError."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        if nesting(value, DEEPEST) > DEEPEST:
+            raise ValueError(f"nested deeper than {DEEPEST} levels") from None
+        return json.dumps(value).encode()
 
 
 def _message(message: Any, media: list[str]) -> Any:
@@ -71,7 +97,7 @@ def _block(block: Any, media: list[str]) -> Any:
     if block["type"] == "document" and source.get("type") in ("text", "content"):
         return bare if source["type"] == "text" else {**bare, "source": _message(source, media)}
     media.append(IMAGE if block["type"] == "image" else UNBOUNDED)
-    return {**bare, "source": blake2b(json.dumps(source).encode(), digest_size=16).hexdigest()}
+    return {**bare, "source": sha256(as_json(source)).hexdigest()}
 
 
 def _unmarked(part: Any) -> Any:

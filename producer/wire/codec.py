@@ -145,10 +145,10 @@ def _maybe_deep(body: bytes) -> bool:
     return body.count(b"[") + body.count(b"{") > MAX_DEPTH
 
 
-def nesting(value: Any) -> int:
-    """How many lists and objects lie within each other in a JSON value; counted to one beyond MAX_DEPTH."""
+def nesting(value: Any, most: int = MAX_DEPTH) -> int:
+    """How many lists and objects lie within each other in a JSON value; counted to one beyond ``most``."""
     level, depth = [value], 0
-    while level and depth <= MAX_DEPTH:
+    while level and depth <= most:
         inside = [item for item in level if isinstance(item, (dict, list))]
         level = [child for item in inside for child in (item.values() if isinstance(item, dict) else item)]
         depth += bool(inside)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import pytest
 from gateway_rig import body
@@ -13,7 +14,7 @@ from producer import pricing
 from producer.errors import UnknownModel
 from producer.gateway import clamp
 from producer.gateway.clamp import CONTEXT_TOKENS, History, Invalid
-from producer.gateway.prompt import IMAGE_TOKENS
+from producer.gateway.prompt import IMAGE_TOKENS, Part, tokens_beyond, tokens_of
 
 PRICES = pricing.load()
 
@@ -33,6 +34,33 @@ def image(size, **more):
 def test_no_prompt_has_more_tokens_than_bytes():
     text = "字" * 5000
     assert plan(messages=[user({"type": "text", "text": text})]).bound >= len(text.encode())
+
+
+def test_what_has_no_form_in_utf_8_is_counted_in_ascii_and_stays_as_it_is():
+    odd = {"type": "text", "text": "\ud83d" * 5000, "number": 2**256}
+    p = plan(messages=[user(odd)])
+    assert p.bound >= 6 * 5000
+    lowered = p.lowered(100)
+    assert json.loads(lowered)["messages"] == [user(odd)] and lowered.isascii()
+    assert json.loads(plan(messages=[user({"type": "text", "text": "字"})]).lowered(100))["max_tokens"] == 100
+
+
+@pytest.mark.parametrize("where", ["messages", "metadata", "tools"])
+@pytest.mark.parametrize("depth", [300, 900, *range(970, 1000), 5000])
+@pytest.mark.parametrize("odd", ["", "\ud800"])
+def test_depth_is_refused_before_it_ends_anything(where, depth, odd):
+    """Near Python's own limit it could be read, and not be written: an error after the money was granted."""
+    deep = ("[" * depth + json.dumps(odd) + "]" * depth).encode()
+    raw = json.dumps(body(**{where: ["DEEP"]})).encode().replace(b'"DEEP"', deep)
+    with pytest.raises(Invalid):
+        clamp.plan(raw, PRICES, History(), 1024)
+
+
+@pytest.mark.parametrize("odd", ["", "\ud800"])
+def test_what_is_as_deep_as_may_be_can_be_lowered(odd):
+    deep = b"[" * 240 + json.dumps(odd).encode() + b"]" * 240
+    raw = json.dumps(body(metadata="DEEP")).encode().replace(b'"DEEP"', deep)
+    assert b"[" * 240 in clamp.plan(raw, PRICES, History(), 1024).lowered(100)
 
 
 def test_an_image_counts_by_its_kind_and_not_by_its_bytes():
@@ -88,6 +116,17 @@ def test_a_pdf_that_was_counted_once_is_bounded_from_then_on():
     assert 7_000 < again.bound < 10_000
     other = user({**document, "source": {**document["source"], "data": "BBBB"}})
     assert plan(history, messages=[other]).unbounded
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans())), st.lists(st.sampled_from("abcd")))
+def test_what_is_new_is_counted_as_often_as_it_is_new(new, known):
+    def parts(names):
+        return Counter(Part(name.encode(), ord(name), unbounded) for name, unbounded in names)
+
+    before, after = parts((name, False) for name in known), parts(new)
+    left = after - before
+    unbounded = any(part.unbounded for part in left)
+    assert tokens_beyond(after, before) == (None if unbounded else tokens_of(left))
 
 
 def test_a_new_image_is_not_hidden_by_an_earlier_request():
@@ -154,7 +193,8 @@ def test_what_has_no_price_is_refused(change):
         b'{"model": "opus", "messages": [], "max_tokens": true}',
         b'{"model": "opus", "messages": [], "max_tokens": 1e9}',
         b'{"model": "opus", "messages": [], "max_tokens": 1, "max_tokens": 128000}',
-        b'{"model": "opus", "messages": [], "max_tokens": NaN}', b"[" * 100_000,
+        b'{"model": "opus", "messages": [], "max_tokens": NaN}', b'{"model": "opus", "messages": [1e999], "max_tokens": 1}',
+        b'{"model": "opus", "messages": [{"a": 1, "a": 2}], "max_tokens": 1}', b"[" * 100_000,
     ],
 )  # fmt: skip
 def test_what_cannot_be_priced_is_not_sent(raw):
