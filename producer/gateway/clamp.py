@@ -118,7 +118,7 @@ class History:
 
 def plan(raw: bytes, prices: PriceTable, history: History, least: int) -> Plan:
     """Price a request body. Raises Invalid, or UnknownModel for what has no price."""
-    body = _parse(raw)
+    body, text = _parse(raw)
     price = prices.lookup(body["model"])
     speed = _word(body, "speed")
     parts = parts_of(body)
@@ -138,7 +138,7 @@ def plan(raw: bytes, prices: PriceTable, history: History, least: int) -> Plan:
         unbounded=unbounded and known is None,
         wanted=body["max_tokens"],
         floor_tokens=min(body["max_tokens"], least * (2 if _has_budget(body) else 1)),
-        cache_1h=b'"1h"' in raw,
+        cache_1h=b'"1h"' in text,
         speed=speed,
         geo=_word(body, "inference_geo"),
         searches=searches,
@@ -149,10 +149,11 @@ def plan(raw: bytes, prices: PriceTable, history: History, least: int) -> Plan:
     return result
 
 
-def _parse(raw: bytes) -> dict[str, Any]:
+def _parse(raw: bytes) -> tuple[dict[str, Any], bytes]:
+    """A request, and the same written by us: where `1h` is not hidden as `\\u0031h`."""
     try:
         body = json.loads(raw, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant)
-        as_json(body)  # what cannot be written again, for its depth, is refused now and not after the grant
+        text = as_json(body)  # what cannot be written again, for its depth, is refused now and not after the grant
     except (ValueError, RecursionError) as error:
         raise Invalid(f"the body is not JSON as we take it: {error}") from None
     if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
@@ -164,7 +165,7 @@ def _parse(raw: bytes) -> dict[str, Any]:
     for key in ("mcp_servers", "container"):
         if body.get(key):
             raise UnknownModel(f"{body['model']} with {key}")
-    return body
+    return body, text
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

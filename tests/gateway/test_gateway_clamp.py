@@ -63,6 +63,15 @@ def test_what_is_as_deep_as_may_be_can_be_lowered(odd):
     assert b"[" * 240 in clamp.plan(raw, PRICES, History(), 1024).lowered(100)
 
 
+def test_a_dear_cache_mark_is_seen_however_it_is_written():
+    mark = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    raw = json.dumps(body(messages=[user({"type": "text", "text": "x" * 10_000, **mark})])).encode()
+    hidden = raw.replace(b'"1h"', b'"\\u0031\\u0068"')
+    plain, odd, cheap = (clamp.plan(text, PRICES, History(), 1024) for text in (raw, hidden, raw.replace(b"1h", b"5m")))
+    assert json.loads(hidden) == json.loads(raw) and hidden != raw
+    assert odd.worst(1) == plain.worst(1) > cheap.worst(1)
+
+
 def test_an_image_counts_by_its_kind_and_not_by_its_bytes():
     small, large = (plan(messages=[user(image(size))]).bound for size in (10, 400_000))
     assert abs(small - large) < 100
