@@ -72,8 +72,10 @@ class Nursery:
         elif self._process.poll() is not None or self._kernel.monotonic() - self._began > IMPORT_SECONDS:
             self._give_up()
         elif self._heard() == b"ready\n":
+            assert self._control is not None
             self._serving = True
             self._unwatch()
+            self._control.settimeout(ANSWER_SECONDS)
         return self._useless or self._serving
 
     def launch(self, command: list[str], env: Mapping[str, str], log: Path) -> Child:
@@ -115,14 +117,14 @@ class Nursery:
                 env=dict(env), cwd=self._kernel.places.workers, stdin=theirs.fileno(), stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
-        ours.settimeout(ANSWER_SECONDS)
+        ours.setblocking(False)  # with a time limit a look would wait for it, MSG_DONTWAIT or not
         self._control, self._began = ours, self._kernel.monotonic()
         self._kernel.server.watch(ours.fileno())
 
     def _heard(self) -> bytes:
         assert self._control is not None
-        with suppress(BlockingIOError, OSError):
-            return self._control.recv(32, socket.MSG_DONTWAIT)
+        with suppress(OSError):
+            return self._control.recv(32)
         return b""
 
     def _give_up(self) -> None:

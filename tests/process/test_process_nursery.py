@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import psutil
@@ -93,4 +94,22 @@ def test_a_nursery_that_does_not_get_ready_is_done_without(project: Project, sup
     (worker,) = supervisor.workers()
     assert psutil.Process(worker["pid"]).ppid() == supervisor.pid
     assert len(project.actions("nursery_failed")) == 1
+    assert supervisor.stop() == 0
+
+
+def test_a_nursery_that_is_slow_to_come_keeps_nobody_waiting(project: Project, supervise) -> None:
+    go, program = project.root / "go", project.root / "slow-python"
+    program.write_text(f'#!/bin/sh\nuntil [ -e {go} ]; do sleep 0.05; done\nexec {sys.executable} "$@"\n')
+    program.chmod(0o755)
+    supervisor = supervise(
+        prelude=f"""
+import types, producer.supervisor.nursery as n
+n.sys, n.ANSWER_SECONDS = types.SimpleNamespace(executable={str(program)!r}), 40.0
+"""
+    ).ready(0)
+    for _ in range(10):
+        assert supervisor.ask("status", 10.0)["roles"]["code"]["workers"] == []
+    go.touch()
+    supervisor.ready(1)
+    assert project.actions("nursery_failed") == []
     assert supervisor.stop() == 0
