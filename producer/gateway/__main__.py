@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import ctypes
 import fcntl
+import gc
 import logging
 import os
 import signal
@@ -121,6 +122,7 @@ async def run(options: argparse.Namespace, key: Key) -> None:
         stack.callback(background.cancel)
         sys.stdout.write(f"{url}\n")
         sys.stdout.flush()
+        gc.freeze()  # what is there now stays; a look through all of it would hold a request up
         await _served(leave, background, attempts)
 
 

@@ -94,11 +94,7 @@ class Exchange:
         need, floor = self.plan.need, self.plan.floor
         ask = Reserve(request=self.request, attempt=self.attempt.ident, need=need, floor=floor)
         self.asked = True
-        answer = asyncio.wait_for(self.gateway.supervisor.reserve(ask), self.gateway.grant_seconds)
-        try:
-            self.granted = await self._race(answer, gone)
-        except TimeoutError:
-            raise Late from None
+        self.granted = await self._race(self._answer(ask), gone)
         self._check_switch()
         self.max_tokens = self.plan.fitting(self.granted)
         if self.max_tokens < self.plan.floor_tokens:
@@ -107,6 +103,13 @@ class Exchange:
                 f"the grant affords {self.max_tokens} output tokens, of {self.plan.floor_tokens} that are useful"
             )
         return True
+
+    async def _answer(self, ask: Reserve) -> MicroUSD:
+        try:
+            async with asyncio.timeout(self.gateway.grant_seconds):
+                return await self.gateway.supervisor.reserve(ask)
+        except TimeoutError:
+            raise Late from None
 
     async def _noted(self) -> bool:
         """The journal's line, before anything leaves."""

@@ -68,6 +68,7 @@ async def serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[str]:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE_SECONDS,
         ws="none",
+        proxy_headers=False,
         server_header=False,
         date_header=False,
     )
