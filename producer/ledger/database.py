@@ -20,7 +20,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import wraps
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -124,7 +123,7 @@ class Database:
             upgrade(connection, self.path, version, SCHEMA_VERSION, self.clock())
             return
         with connection:
-            connection.execute(files("producer.ledger").joinpath("schema.sql").read_text())
+            connection.execute(Path(__file__).with_name("schema.sql").read_text())
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 
 import apsw
@@ -21,7 +20,7 @@ def upgrade(connection: apsw.Connection, path: Path, version: int, wanted: int, 
     _copy(connection, _backup_name(path, version, now))
     with connection:
         for step in range(version + 1, wanted + 1):
-            connection.execute(files("producer.ledger").joinpath("upgrades", f"{step}.sql").read_text())
+            connection.execute((Path(__file__).with_name("upgrades") / f"{step}.sql").read_text())
         connection.execute(f"PRAGMA user_version = {wanted}")
 
 

@@ -18,7 +18,7 @@ from producer.config import load_config
 from producer.project import FILE, guess, note, noted
 from producer.project import Project as Known
 
-HEAVY = {"pydantic", "yaml", "asyncio", "ulid"}
+HEAVY = {"pydantic", "yaml", "asyncio", "importlib.metadata", "importlib.resources"}
 
 
 @pytest.fixture
