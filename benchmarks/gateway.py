@@ -31,6 +31,7 @@ from producer.reaper import PROJECT_MARKER, Family
 from producer.wire import tokens
 
 KEY = "sk-bench"
+COMPACT = (",", ":")  # as JSON.stringify writes, and so the CLI
 
 
 def body(size: int, number: int, events: int = 1, pause: int = 0) -> bytes:
@@ -44,9 +45,9 @@ def body(size: int, number: int, events: int = 1, pause: int = 0) -> bytes:
     made = {"model": "claude-sonnet-5-5", "max_tokens": 8000, "stream": True, "tools": tools, "messages": messages,
             "metadata": {"user_id": f"{events}-{pause}"},
             "system": [{"type": "text", "text": f"{number} " + "You are. " * 400}]}  # fmt: skip
-    text = json.dumps(made)
+    text = json.dumps(made, separators=COMPACT)
     made["system"][0]["text"] += "x" * max(0, size - len(text))  # type: ignore[index]
-    return json.dumps(made).encode()
+    return json.dumps(made, separators=COMPACT).encode()
 
 
 @dataclass

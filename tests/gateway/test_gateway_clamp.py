@@ -72,6 +72,34 @@ def test_a_dear_cache_mark_is_seen_however_it_is_written():
     assert odd.worst(1) == plain.worst(1) > cheap.worst(1)
 
 
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+        lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["a", "b", "1h"]) | st.text(), inner),
+    ),
+    st.sampled_from([(",", ":"), (", ", ": ")]),
+    st.booleans(),
+)
+def test_the_short_way_to_read_a_body_gives_what_the_strict_one_does(value, separators, ascii_only):
+    raw = json.dumps(value, separators=separators, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+    short = clamp._canonical(raw)
+    if short is not None:
+        assert short == clamp._strict(raw) and repr(short[0]) == repr(clamp._strict(raw)[0])
+
+
+@pytest.mark.parametrize("raw", [
+    b'{"a":1,"a":1}', b'{"a":1,"b":{"c":2,"c":2}}', b"1e999", b"-1e999", b"NaN", b"Infinity", b"[1,]", b'"\\ud800"',
+    b'{"a":1,"\\u0061":1}', b"1" * 5000, b"18446744073709551616", b"-0", b"[" * 2000 + b"]" * 2000, b'"\xff"', b"",
+])  # fmt: skip
+def test_what_must_be_looked_at_closely_does_not_take_the_short_way(raw):
+    assert clamp._canonical(raw) is None
+
+
+def test_what_the_cli_writes_takes_the_short_way():
+    raw = json.dumps(body(), separators=(",", ":"), ensure_ascii=False).encode()
+    assert clamp._canonical(raw) == (body(), raw)
+
+
 def test_an_image_counts_by_its_kind_and_not_by_its_bytes():
     small, large = (plan(messages=[user(image(size))]).bound for size in (10, 400_000))
     assert abs(small - large) < 100
