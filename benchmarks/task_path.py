@@ -29,7 +29,8 @@ PACKAGE = str(Path(producer.__file__).parent) + os.sep
 EVERY = 0.001
 PARTS = {
     "wire/codec.py": "encode and decode messages", "wire/messages.py": "encode and decode messages",
-    "wire/sockets.py": "sockets: receive and send", "ledger/audit.py": "audit rows and their chain",
+    "wire/server.py": "sockets: receive and send", "wire/sockets.py": "sockets: receive and send",
+    "ledger/audit.py": "audit rows and their chain",
     "ledger/queue.py": "queue: what is ready, dependents", "ledger/attempts.py": "attempts: claim and settle",
     "ledger/accounts.py": "money: holds and bookings", "ledger/figures.py": "money: holds and bookings",
     "ledger/inflight.py": "money: holds and bookings", "supervisor/dispatch.py": "dispatch: choose and hand out",
@@ -75,7 +76,7 @@ def _part(name: str, function: str) -> str | None:
     """To what a frame belongs; None where its caller has to say."""
     if name == "ledger/database.py":
         return "commit: write and fsync" if function in COMMIT else None
-    if name == "wire/sockets.py" and function == "wait":
+    if name == "wire/server.py" and function == "wait":
         return "waiting for messages"
     if name in ("ids.py", "errors.py", "core/money.py"):
         return None

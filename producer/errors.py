@@ -58,14 +58,6 @@ class SupervisorRunning(ProducerError):
         super().__init__(f"{ledger} is already served by {holder}: stop it with `producerctl stop` first")
 
 
-class PathTooLong(ProducerError):
-    """A socket path does not fit the 107 bytes that the kernel allows."""
-
-    def __init__(self, path: Path | str) -> None:
-        self.path = path
-        super().__init__(f"socket path is longer than 107 bytes: {path}: set XDG_RUNTIME_DIR to a shorter directory")
-
-
 class ForeignDirectory(ProducerError):
     """A private directory exists and belongs to another user."""
 
@@ -120,7 +112,26 @@ class KillSwitchArmed(ProducerError):
 
 
 class WireError(ProducerError):
-    """A frame on a socket is not a message of ours."""
+    """A frame on a socket is not a message of ours, or there is no way to the socket."""
+
+
+class PathTooLong(WireError):
+    """A socket path does not fit the 107 bytes that the kernel allows."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = path
+        mend = "set XDG_RUNTIME_DIR to a shorter directory, or write `sockets: tcp` into producer.yaml"
+        super().__init__(f"socket path is longer than 107 bytes: {path}: {mend}")
+
+
+class CannotListen(ProducerError):
+    """One of the supervisor's sockets cannot have its address."""
+
+    def __init__(self, socket: str, address: str, problem: str) -> None:
+        self.socket, self.address = socket, address
+        over_tcp = address.startswith("tcp")
+        mend = "give `sockets` in producer.yaml another port" if over_tcp else "write `sockets: tcp` into producer.yaml"
+        super().__init__(f"the {socket} socket cannot listen on {address}: {problem}: {mend}")
 
 
 class AuthError(ProducerError):

@@ -9,12 +9,14 @@ project, in directories of mode 0700 that are found from the ledger's path alone
 each with one directory a ledger, named after a hash of the ledger's real path. Where a system service of this user has
 one (/var/lib/ai-producer, /run/ai-producer), that is it: so commands outside the service find it. A variable with a
 relative path is ignored, as the XDG specification says. A socket path may have 107 bytes; a runtime directory too deep
-for that is refused with the way out, and so is a directory that belongs to somebody else.
+for that is refused with the ways out, one of which is loopback tcp: its ports stand in a file of the runtime directory.
+A directory that belongs to somebody else is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +25,8 @@ from pathlib import Path
 from producer.errors import ForeignDirectory, PathTooLong
 
 MAX_SOCKET_PATH = 107
-LONGEST_SOCKET = "control"
+IPC = "ipc"  # the words of producer.yaml's `sockets`; `tcp` and LOOPBACK with a port are the others
+LOOPBACK = "tcp://127.0.0.1:"
 
 
 SYSTEM_STATE = Path("/var/lib/ai-producer")
@@ -41,16 +44,13 @@ class Places:
 
     @classmethod
     def of(cls, ledger: Path | str, env: Mapping[str, str] = os.environ) -> Places:
-        """The places of the ledger at this path. Raises PathTooLong where no socket would fit."""
+        """The places of the ledger at this path."""
         ledger = Path(ledger).resolve()
         key = hashlib.sha256(os.fsencode(ledger)).hexdigest()[:12]
         state, runtime = _bases(env)
         if _is_ours(SYSTEM_STATE / key):
             state, runtime = SYSTEM_STATE, SYSTEM_RUNTIME
-        places = cls(ledger, key, state / key, runtime / key)
-        if len(os.fsencode(places.runtime / LONGEST_SOCKET)) > MAX_SOCKET_PATH:
-            raise PathTooLong(places.runtime / LONGEST_SOCKET)
-        return places
+        return cls(ledger, key, state / key, runtime / key)
 
     def make(self) -> Places:
         """Create the directories, private to this user. Raises ForeignDirectory where one is another user's."""
@@ -120,9 +120,39 @@ class Places:
         """The HOME that a task's processes see."""
         return self.tasks / task / "home"
 
+    @property
+    def endpoints(self) -> Path:
+        """The addresses of a supervisor that listens on tcp; they outlive it, for the next takes the same ports."""
+        return self.runtime / "endpoints"
+
     def address(self, socket: str) -> str:
-        """The ipc address of one of the sockets tasks, results, control, events."""
-        return f"ipc://{self.runtime / socket}"
+        """The address of one of the sockets tasks, results, control, events. Raises PathTooLong."""
+        return self.listening(socket) or f"ipc://{self.socket_path(socket)}"
+
+    def listening(self, socket: str) -> str | None:
+        """The tcp address that ``endpoints`` has for a socket; None where there is none."""
+        try:
+            found = json.loads(self.endpoints.read_text())[socket]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return found if isinstance(found, str) and found.startswith(LOOPBACK) else None
+
+    def socket_path(self, socket: str) -> Path:
+        """The file of a Unix socket. Raises PathTooLong."""
+        path = self.runtime / socket
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+            raise PathTooLong(path)
+        return path
+
+    def bound(self) -> tuple[int, int] | None:
+        """Differs as soon as another supervisor has its sockets; None where there are none."""
+        for path in (self.endpoints, self.runtime / "tasks"):
+            try:
+                found = path.stat()
+            except OSError:
+                continue
+            return found.st_ino, found.st_ctime_ns
+        return None
 
 
 def _bases(env: Mapping[str, str]) -> tuple[Path, Path]:

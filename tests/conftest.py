@@ -65,11 +65,17 @@ Supervise = Callable[..., Supervisor]
 
 
 @pytest.fixture
-def project(tmp_path: Path, environment: dict[str, str]) -> Project:
+def over() -> str:
+    """How supervisors are reached: `sockets` of producer.yaml. Modules that try another way override this."""
+    return "ipc"
+
+
+@pytest.fixture
+def project(tmp_path: Path, environment: dict[str, str], over: str) -> Project:
     """A project with one role, `code`; ``configure`` rewrites its producer.yaml."""
     root = tmp_path / "project"
     root.mkdir()
-    made = Project(root, environment)
+    made = Project(root, environment, over)
     made.configure({"code": None})
     return made
 

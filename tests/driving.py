@@ -60,6 +60,7 @@ class Project:
 
     root: Path
     env: dict[str, str] = field(repr=False)
+    over: str = "ipc"
 
     @property
     def file(self) -> Path:
@@ -85,6 +86,7 @@ class Project:
             "project_name": "testbed",
             "default_model": "claude-sonnet-5-5",
             "shutdown_grace_seconds": 4,
+            "sockets": self.over,
             **more,
             "budget": {"project_ceiling_usd": ceiling, "agents": agents},
         }

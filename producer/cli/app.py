@@ -46,7 +46,7 @@ class App:
 
     @cached_property
     def places(self) -> Places:
-        """The project's private directories. Raises PathTooLong."""
+        """The project's private directories."""
         from producer.places import Places
 
         return Places.of(self.project.ledger_db)

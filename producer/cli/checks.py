@@ -19,6 +19,7 @@ from producer.core.text import one_line
 from producer.errors import AuthError, ConfigError, LedgerUnusable, PathTooLong, ProducerError, UnknownModel
 from producer.ids import iso
 from producer.ledger.marks import Marks
+from producer.places import IPC, Places
 
 GIB = 1 << 30
 Status = Literal["ok", "warn", "fail"]
@@ -227,13 +228,18 @@ def _prices(app: App) -> Iterator[Finding]:
                   "producerctl pricing update" if stale else "")  # fmt: skip
 
 
-def _places(app: App) -> Iterator[Finding]:
+def _sockets(where: str, places: Places) -> Finding:
+    if where != IPC:
+        return Finding("sockets", "ok", "loopback tcp" if where == "tcp" else f"{where} and the three ports after it")
     try:
-        places = app.places
+        return Finding("sockets", "ok", str(places.socket_path("control").parent))
     except PathTooLong as error:
-        yield Finding("sockets", "fail", str(error), "set XDG_RUNTIME_DIR to a shorter directory")
-        return
-    yield Finding("sockets", "ok", f"{places.runtime}")
+        return Finding("sockets", "fail", str(error), "set XDG_RUNTIME_DIR to a shorter directory, or `sockets: tcp`")
+
+
+def _places(app: App) -> Iterator[Finding]:
+    places = app.places
+    yield _sockets(app.config.sockets, places)
     for path in (places.state, places.runtime):
         if not path.exists():
             yield Finding("private directories", "ok", f"{path} is made by the first run")

@@ -34,6 +34,7 @@ from producer.config.roles import BudgetConfig, RoleConfig
 from producer.config.tree import Mapping, Scalar, line_of, parse
 from producer.core.money import MicroUSD, parse_usd
 from producer.errors import ConfigError
+from producer.places import IPC
 
 FALLBACK_RESERVATION = parse_usd("0.05")
 DOCUMENT = TypeAdapter(Document)
@@ -63,6 +64,7 @@ class ProducerConfig:
     report: ReportConfig = field(default_factory=ReportConfig)
     shutdown_grace_seconds: float = 10.0
     orphan_seconds: float = 600.0
+    sockets: str = IPC
     audit: AuditConfig = field(default_factory=AuditConfig)
     schedule: list[ScheduleEntry] = field(default_factory=list)
     pricing: dict[str, PriceRow] = field(default_factory=dict)

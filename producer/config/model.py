@@ -26,7 +26,8 @@ from producer.config.blocks import (
     ScheduleEntry,
 )
 from producer.config.roles import BudgetBlock
-from producer.config.values import DAY, MODEL, STRICT, Block, EmptyList, about, number, text, whole
+from producer.config.values import DAY, MODEL, STRICT, Block, EmptyList, about, listening, number, text, whole
+from producer.places import IPC
 
 DEFAULT_MODEL = "claude-opus-5-5"
 
@@ -65,6 +66,14 @@ class Document:
         number(10, DAY, "seconds"),
         about("Without a supervisor, idle workers and the gateway leave after this time; what runs is finished first."),
     ] = 600.0
+    sockets: Annotated[
+        str,
+        listening(),
+        about(
+            "How the supervisor is reached. ipc: Unix sockets. tcp: free ports of 127.0.0.1, for where no Unix socket "
+            "can be made; tcp://127.0.0.1:PORT: that port and the three after it. See sockets.md."
+        ),
+    ] = IPC
     retention_days: Annotated[
         int | None, whole(1, 36_500, "days"), about("Finished tasks' transcripts are kept this long; null for ever.")
     ] = None

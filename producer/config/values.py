@@ -23,10 +23,12 @@ from producer.config.tree import Node, Scalar
 from producer.core import cron as core_cron
 from producer.core.money import parse_usd, to_float
 from producer.errors import MoneyError
+from producer.places import IPC, LOOPBACK
 
 STRICT = ConfigDict(extra="forbid", defer_build=True)
 MAX_USD = 1_000_000_000
 DAY = 86_400
+LAST_PORT = 65_532  # three more follow it
 MODEL = r"[A-Za-z0-9][A-Za-z0-9._:@/\[\]-]*"
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 
@@ -201,6 +203,19 @@ def url(allowed: str = "an address such as https://host:port/path") -> Kind:
             raise ValueError(allowed) from None
 
     return Kind(checked, {"type": "string", "pattern": r"^https?://[^\s?#@]+$", "maxLength": 500}, allowed)
+
+
+def listening() -> Kind:
+    """Where the supervisor listens: `ipc`, `tcp`, or loopback with the first of four ports."""
+    allowed = f"{IPC}, tcp, or {LOOPBACK}PORT with a port up to {LAST_PORT}: no other address is listened on"
+
+    def read(scalar: Scalar) -> str:
+        found = re.fullmatch(f"{IPC}|tcp|{re.escape(LOOPBACK)}([1-9][0-9]{{0,4}})", scalar.text)
+        if not found or int(found[1] or 1) > LAST_PORT:
+            raise ValueError
+        return scalar.text
+
+    return Kind(read, {"type": "string", "pattern": r"^(ipc|tcp|tcp://127\.0\.0\.1:[1-9][0-9]{0,4})$"}, allowed)
 
 
 def time_zone() -> Kind:

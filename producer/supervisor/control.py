@@ -160,7 +160,7 @@ class Control:
         if old.source is None:
             raise UsageError("this supervisor was not started from a file")
         new = load_config(old.source)
-        for name in ("ledger_db", "kill_switch", "project_root"):
+        for name in ("ledger_db", "kill_switch", "project_root", "sockets"):
             if getattr(new, name) != getattr(old, name):
                 raise UsageError(f"reload: {name} cannot change while the supervisor runs: use `producerctl stop`")
         self._dispatch.check(new)

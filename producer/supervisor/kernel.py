@@ -25,7 +25,7 @@ from producer.places import Places
 from producer.supervisor import notices
 from producer.wire.auth import Keys
 from producer.wire.messages import Ack, Event, Message, Reply, TaskMsg
-from producer.wire.sockets import Server
+from producer.wire.server import Server
 
 
 class Child(Protocol):

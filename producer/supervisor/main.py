@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -23,7 +24,7 @@ from producer.config.environment import project_env
 from producer.errors import LedgerError, LedgerUnusable, SupervisorRunning, UsageError
 from producer.ledger.lock import Holder, Lock
 from producer.ledger.store import Store
-from producer.places import Places
+from producer.places import IPC, Places
 from producer.prctl import become_subreaper
 from producer.supervisor.auth import Auth, decide
 from producer.supervisor.kernel import Kernel, RunOptions
@@ -35,9 +36,10 @@ from producer.supervisor.systemd import Notifier
 from producer.supervisor.workspaces import check as check_workspaces
 from producer.version import __version__
 from producer.wire.auth import Keys
-from producer.wire.sockets import Server
+from producer.wire.server import Server
 
 LOCK_PATIENCE = 3.0
+FILES = 8192
 RESTARTED = "AI_PRODUCER_RESTARTED"  # set across the exec of a restart: how many workers the roles named
 LONGEST_PAUSE = 30.0
 log = logging.getLogger("producer.supervisor")
@@ -46,7 +48,8 @@ log = logging.getLogger("producer.supervisor")
 def run(config: ProducerConfig, options: RunOptions) -> int:
     """Serve one project until told to stop; the exit code. Call it in the main thread.
 
-    Raises SupervisorRunning, LedgerUnusable, AuthError, ConfigError, PricingError, UsageError: nothing was started.
+    Raises SupervisorRunning, LedgerUnusable, AuthError, ConfigError, PricingError, UsageError, PathTooLong,
+    CannotListen: nothing was started.
     """
     if (before := os.environ.pop(RESTARTED, None)) is not None:
         options = replace(options, workers={}, before=json.loads(before))
@@ -56,6 +59,8 @@ def run(config: ProducerConfig, options: RunOptions) -> int:
     env = project_env(config)
     auth = decide(config, options, env)
     places = Places.of(config.ledger_db, env)
+    if config.sockets == IPC:
+        places.socket_path("control")  # the longest of them
     check_models(config, places, auth)
     check_sandboxes(config, auth)
     check_workspaces(config)
@@ -65,6 +70,7 @@ def run(config: ProducerConfig, options: RunOptions) -> int:
     _take(lock, places)
     os.umask(0o077)
     become_subreaper()
+    _more_files()
     try:
         with _signals() as (pending, wake_fd):
             how, code = _serve(config, options, env, auth, places, pending, wake_fd)
@@ -74,6 +80,14 @@ def run(config: ProducerConfig, options: RunOptions) -> int:
         os.environ[RESTARTED] = json.dumps({name: role.workers for name, role in config.roles.items()})
         os.execv(sys.executable, [sys.executable, "-P", "-m", "producer", *sys.argv[1:]])
     return code
+
+
+def _more_files() -> None:
+    """Every worker and every command costs a few open files, and 1,024 is all that many systems give at first."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _take(lock: Lock, places: Places) -> None:
@@ -105,7 +119,7 @@ def _serve(
         try:
             store = Store(places.ledger, head_file=places.state / "audit.head")
             store.db.fold_beside()
-            server = Server(places, keys)
+            server = Server(places, keys, config.sockets)
             kernel = Kernel(config, options, env, places, keys, store, server)
             loop = Loop(kernel, auth, pending, wake_fd, notifier, suspects)
             how = loop.run()

@@ -33,7 +33,7 @@ from producer.wire.messages import (
     Standing,
     Started,
 )  # fmt: skip
-from producer.wire.sockets import Incoming, Malformed
+from producer.wire.server import Incoming, Malformed
 
 
 class Router:

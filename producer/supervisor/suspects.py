@@ -15,7 +15,7 @@ from hashlib import sha256
 
 from producer.errors import LedgerError, LedgerRefused
 from producer.wire.codec import encode
-from producer.wire.sockets import Incoming, Malformed
+from producer.wire.server import Incoming, Malformed
 
 TRIES = 2
 _MOST = 1_000

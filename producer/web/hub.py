@@ -174,7 +174,9 @@ class Hub:
             self._looked_at = now
         if now - self._looked_at > LINGER:
             self._hang_up()
-        elif self._streams and supervised and self._events is None:
+        elif self._events is not None:
+            self._events.follow()
+        elif self._streams and supervised:
             with suppress(WireError):
                 self._events = AsyncEvents(self._desk.app.places, self.hear)
                 asyncio.get_running_loop().call_later(SETTLE, self._catch_up)

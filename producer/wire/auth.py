@@ -37,6 +37,7 @@ GATEWAY = "gateway"
 _SERVER = "server"
 _NAME = re.compile("[A-Za-z0-9_-]{1,64}")
 _Z85 = 40  # characters of a key
+HANDSHAKES = 200  # that are answered in a turn of the loop
 _MALFORMED = (ValueError, KeyError, TypeError, AttributeError)  # what reading a JSON file of another shape raises
 
 
@@ -75,7 +76,8 @@ class KeyPair:
     secret: bytes
 
 
-def _write_private(path: Path, data: dict[str, str]) -> None:
+def write_private(path: Path, data: dict[str, str]) -> None:
+    """A JSON file of mode 0600, all of it or none."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as file:
         json.dump(data, file)
@@ -138,7 +140,7 @@ class Keys:
         if peer:
             data |= {"kind": peer.kind, "name": peer.name, "role": peer.role or ""}
             self._peers[public] = peer
-        _write_private(self._file(name), data)
+        write_private(self._file(name), data)
 
     def _forget(self, name: str) -> None:
         self._peers = {key: peer for key, peer in self._peers.items() if peer.name != name}
@@ -170,8 +172,10 @@ class Gatekeeper:
         self.socket.bind("inproc://zeromq.zap.01")
 
     def answer(self) -> None:
-        """Answer every handshake that waits."""
-        while self.socket.poll(0):
+        """Answer the handshakes that wait, so many a turn that a flood of them leaves time for the rest."""
+        for _ in range(HANDSHAKES):
+            if not self.socket.poll(0):
+                return
             version, request, domain, _address, _identity, mechanism, *credentials = self.socket.recv_multipart()
             peer = None
             if version == b"1.0" and mechanism == b"CURVE" and len(credentials) == 1:

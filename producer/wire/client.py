@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import zmq
 
@@ -48,14 +49,32 @@ def dial(context: Callable[[], zmq.Context[Socket]], kind: int, places: Places, 
     return socket
 
 
+class Line:
+    """A socket's connection to where the supervisor listens. Made before there is one, it waits for it there."""
+
+    def __init__(self, socket: Socket, places: Places, name: str) -> None:
+        self._socket, self._places, self._name = socket, places, name
+        self._address = places.address(name)
+        socket.connect(self._address)
+
+    def follow(self) -> None:
+        """Go where the supervisor listens now, if that is elsewhere; what was on its way to the old place is lost."""
+        address = self._places.address(self._name)
+        if address != self._address:
+            self._socket.disconnect(self._address)
+            self._socket.connect(address)
+            self._address = address
+
+
 class Control:
     """An operator's end of the control socket: one question at a time, each with a deadline."""
 
     def __init__(self, places: Places) -> None:
         self._places = places
         self._socket = dial(zmq.Context, zmq.DEALER, places, "operator", "control")
+        self._socket.setsockopt(zmq.IMMEDIATE, 1)  # a question leaves once, to a supervisor that is there
         self._context = self._socket.context
-        self._socket.connect(places.address("control"))
+        self._line = Line(self._socket, places, "control")
         self._calls = 0
 
     def ask(
@@ -71,15 +90,23 @@ class Control:
         """
         self._calls += 1
         call = str(self._calls)
-        self._socket.send_multipart(encode(Request(call=call, op=op, arguments=arguments or {})))
+        question: list[bytes] | None = encode(Request(call=call, op=op, arguments=arguments or {}))
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            if self._socket.poll(int(min(left, _LOOK) * 1000) + 1):
+            waiting_for = zmq.POLLIN if question is None else zmq.POLLOUT
+            if self._socket.poll(int(min(left, _LOOK) * 1000) + 1, waiting_for):
+                if question is not None:
+                    with suppress(zmq.Again):
+                        self._socket.send_multipart(question, zmq.NOBLOCK)
+                        question = None
+                    continue
                 reply = decode(self._socket.recv_multipart())
                 if isinstance(reply, Reply) and reply.call == call:
                     return reply
             elif not there():
                 break
+            elif question is not None:
+                self._line.follow()
         raise NoSupervisor(self._places.ledger)
 
     def close(self) -> None:
@@ -95,11 +122,12 @@ class Events:
         self._socket = dial(zmq.Context, zmq.SUB, places, "operator", "events")
         self._context = self._socket.context
         self._socket.subscribe(b"")
-        self._socket.connect(places.address("events"))
+        self._line = Line(self._socket, places, "events")
 
     def next(self, seconds: float) -> Event | None:
         """The next event, None when none comes in time."""
         if not self._socket.poll(max(0, int(seconds * 1000))):
+            self._line.follow()
             return None
         event = decode(self._socket.recv_multipart()[1:])
         return event if isinstance(event, Event) else None

@@ -13,7 +13,7 @@ import zmq
 
 from producer.errors import WireError
 from producer.places import Places
-from producer.wire.client import dial
+from producer.wire.client import Line, dial
 from producer.wire.codec import decode
 from producer.wire.messages import Event
 from producer.wire.sockets import _NOW
@@ -24,14 +24,15 @@ _BURST = 200  # events read in one turn of the asyncio loop
 class AsyncEvents:
     """A listener's end of the events socket, in asyncio: every event is handed to ``hear`` as it comes.
 
-    It reconnects by itself, to a supervisor that comes later too. Raises WireError where no keys have been made yet.
+    It reconnects by itself, to a supervisor that comes later too; ``follow`` finds one that listens elsewhere.
+    Raises WireError where no keys have been made yet.
     """
 
     def __init__(self, places: Places, hear: Callable[[Event], None]) -> None:
         self._socket = dial(zmq.Context, zmq.SUB, places, "operator", "events")
         self._context = self._socket.context
         self._socket.subscribe(b"")
-        self._socket.connect(places.address("events"))
+        self.follow = Line(self._socket, places, "events").follow
         self._hear, self._fd = hear, self._socket.fileno()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._fd, self._turn)

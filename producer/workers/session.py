@@ -73,12 +73,18 @@ class Peer(Protocol):
     async def recv(self) -> Message:
         """The next message."""
 
+    def follow(self) -> None:
+        """Go where the supervisor listens now."""
+
 
 class Push(Protocol):
     """What the session needs of the results socket; see wire.sockets.AsyncPush."""
 
     def post(self, message: Message) -> None:
         """Queue a message."""
+
+    def follow(self) -> None:
+        """Go where the supervisor listens now."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,7 @@ class Session:
         self._announced = 0
         self._heard = self._greeted = time.monotonic()
         self._sent: dict[str, float] = {}
-        self._socket_file = self._look_at_socket()
+        self._bound = settings.places.bound()
         self._switch = killswitch.read(settings.kill_switch)
         self.stuck = False
 
@@ -346,8 +352,10 @@ class Session:
             await asyncio.sleep(TICK)
             self._read_switch()
             now = time.monotonic()
-            if (found := self._look_at_socket()) != self._socket_file and found is not None:
-                self._socket_file = found
+            if (found := self._set.places.bound()) != self._bound and found is not None:
+                self._bound = found
+                self._peer.follow()
+                self._push.follow()
                 self._greet()
             elif not self._welcomed and now - self._greeted > HELLO_AGAIN:
                 self._greet()
@@ -370,13 +378,6 @@ class Session:
             if result.attempt in late:
                 self._sent[result.attempt] = now
                 self._push.post(result)
-
-    def _look_at_socket(self) -> tuple[int, int] | None:
-        try:
-            found = (self._set.places.runtime / "tasks").stat()
-        except OSError:
-            return None
-        return found.st_ino, found.st_ctime_ns
 
     async def _last_words(self) -> None:
         """Give the supervisor a moment to acknowledge what it was sent, then say goodbye."""

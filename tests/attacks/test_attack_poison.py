@@ -13,7 +13,7 @@ from producer.errors import LedgerError, LedgerRefused
 from producer.supervisor.suspects import Suspects
 from producer.wire.auth import Peer
 from producer.wire.messages import Progress
-from producer.wire.sockets import Incoming
+from producer.wire.server import Incoming
 
 # The unknown fault: a result with this text is one that the code cannot settle. The worker keeps it, and sends it again.
 FAULT = """

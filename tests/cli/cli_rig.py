@@ -21,7 +21,7 @@ from producer.ledger.lock import Holder, Lock
 from producer.places import Places
 from producer.wire.auth import Keys
 from producer.wire.messages import Event, Reply, Request
-from producer.wire.sockets import Incoming, Server
+from producer.wire.server import Incoming, Server
 
 CONFIG = """\
 project_name: testbed

@@ -30,7 +30,17 @@ def entry(text: str) -> str:
     return MINIMAL + f"schedule:\n  - {{{text}}}\n"
 
 
+SOCKETS = "it must be ipc, tcp, or tcp://127.0.0.1:PORT with a port up to 65532: no other address is listened on"
+ELSEWHERE = ("tcp://0.0.0.0:7600", "tcp://*:7600", "tcp://192.0.2.1:7600", "tcp://[::1]:7600", "tcp://localhost:7600",
+             "tcp://127.0.0.1:65533", "tcp://127.0.0.1:0", "tcp://127.0.0.1:07600", "tcp://127.0.0.1", "udp", "TCP",
+             "tcp://127.0.0.1:7600;tcp://0.0.0.0:1", "ipc:///tmp/x", "7600")  # fmt: skip
+
+
 CASES = {
+    **{
+        f"sockets {where}": (MINIMAL + f"sockets: {where}\n", f"7: sockets: {where} is not allowed: {SOCKETS}")
+        for where in ELSEWHERE
+    },
     "schedule is no list": (
         MINIMAL + "schedule: daily\n",
         "7: schedule: daily is not allowed: it must be a list, each entry after a `-`",

@@ -88,6 +88,12 @@ def test_tools_that_the_cli_no_longer_has_are_left_out_with_a_warning(old: Path)
     assert "MultiEdit, TodoWrite" in line
 
 
+@pytest.mark.parametrize("where", ["ipc", "tcp", "tcp://127.0.0.1:7600", "tcp://127.0.0.1:1", "tcp://127.0.0.1:65532"])
+def test_how_the_supervisor_is_reached(write: Write, where: str) -> None:
+    assert load_config(write(MINIMAL)).sockets == "ipc"
+    assert load_config(write(MINIMAL + f"sockets: {where}\n")).sockets == where
+
+
 def test_defaults_are_those_that_the_reference_names(write: Write) -> None:
     config = load_config(write(MINIMAL))
     role = config.roles["code"]

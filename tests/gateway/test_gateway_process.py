@@ -36,7 +36,7 @@ from producer.wire.messages import (
     Reserve,
     Welcome,
 )
-from producer.wire.sockets import Incoming, Server
+from producer.wire.server import Incoming, Server
 
 SLOW = HELLO.replace("output_tokens: 50", "output_tokens: 400, tokens_per_second: 20")
 

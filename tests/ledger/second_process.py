@@ -17,7 +17,7 @@ from producer.ledger.operations import Context, perform
 from producer.places import Places
 from producer.wire.auth import Keys
 from producer.wire.messages import Reply, Request
-from producer.wire.sockets import Incoming, Server
+from producer.wire.server import Incoming, Server
 
 
 def say(text: object) -> None:

@@ -7,9 +7,9 @@ from driving import Project
 # What the tests change in the supervisor's process: it loses or repeats the first message of a kind that it sends.
 WRONGED = """
 from producer.supervisor import runs, workers
-from producer.wire import sockets
+from producer.wire import server
 workers.PING_AFTER = 0.3
-send, seen = sockets.Server.send, []
+send, seen = server.Server.send, []
 def wronged(self, socket, address, *messages):
     said = []
     for message in messages:
@@ -18,7 +18,7 @@ def wronged(self, socket, address, *messages):
             seen.append(message)
         said += [message] * ({times} if first else 1)
     return send(self, socket, address, *said)
-sockets.Server.send = wronged
+server.Server.send = wronged
 """
 # It takes the first account that a worker gives of its runs for the account of a worker that has none.
 DEAF = """

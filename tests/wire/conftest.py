@@ -28,8 +28,8 @@ def keys(places: Places) -> Keys:
 
 
 @pytest.fixture
-def supervisor(places: Places, keys: Keys) -> Iterator[Supervisor]:
+def supervisor(places: Places, keys: Keys, over: str) -> Iterator[Supervisor]:
     """A bound set of the supervisor's sockets."""
-    made = Supervisor(places, keys)
+    made = Supervisor(places, keys, over)
     yield made
     made.close()

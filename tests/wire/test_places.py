@@ -12,7 +12,7 @@ from producer.errors import ForeignDirectory, PathTooLong
 from producer.ids import is_id, new_id
 from producer.places import MAX_SOCKET_PATH, Places
 from producer.wire.auth import Keys
-from producer.wire.sockets import Server
+from producer.wire.server import Server
 
 
 def of(tmp_path: Path, **env: str) -> Places:
@@ -83,10 +83,13 @@ def test_a_socket_path_of_107_bytes_works_and_one_of_108_is_refused(tmp_path_fac
     keys = Keys(places)
     keys.ensure()
     Server(places, keys).close()
-    with pytest.raises(PathTooLong, match="XDG_RUNTIME_DIR"):
-        of(home, XDG_STATE_HOME=str(home / "s"), XDG_RUNTIME_DIR=f"{fits}x")
-    with pytest.raises(PathTooLong):
-        of(home, XDG_STATE_HOME=str(home / "s"), XDG_RUNTIME_DIR=str(home / ("ü" * 50)))
+    for deep in (f"{fits}x", str(home / ("ü" * 50))):
+        places = of(home, XDG_STATE_HOME=str(home / "s"), XDG_RUNTIME_DIR=deep).make()
+        with pytest.raises(PathTooLong, match="XDG_RUNTIME_DIR to a shorter directory, or write `sockets: tcp`"):
+            Server(places, keys)
+        server = Server(places, keys, "tcp")
+        assert places.address("control").startswith("tcp://127.0.0.1:"), "loopback needs no path"
+        server.close()
 
 
 @pytest.mark.parametrize(

@@ -32,12 +32,21 @@ class Dialer:
         self.context = zmq.Context()
         self.sockets: list[Any] = []
 
-    def dial(self, socket: str, pair: tuple[bytes, bytes] | None, identity: bytes = b"", kind: int = zmq.DEALER) -> Any:
+    def dial(
+        self,
+        socket: str,
+        pair: tuple[bytes, bytes] | None,
+        identity: bytes = b"",
+        kind: int = zmq.DEALER,
+        user: bytes = b"",
+    ) -> Any:
         made = self.context.socket(kind)
         self.sockets.append(made)
         made.linger = 0
         if pair:
             made.curve_publickey, made.curve_secretkey, made.curve_serverkey = *pair, self.server
+        if user:
+            made.plain_username = made.plain_password = user
         if identity:
             made.identity = identity
         made.connect(self.places.address(socket))
@@ -68,23 +77,9 @@ def worker(keys: Keys) -> Peer:
 
 
 @pytest.fixture(params=["ipc", "tcp"])
-def over(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The sockets over loopback tcp too, which nothing offers yet: the keys must be enough, without private files."""
-    if request.param == "tcp":
-        with ExitStack() as stack:
-            taken = {
-                name: stack.enter_context(socket_of_python()) for name in ("tasks", "results", "control", "events")
-            }
-            ports = {name: listening.getsockname()[1] for name, listening in taken.items()}
-        monkeypatch.setattr(Places, "address", lambda _, name: f"tcp://127.0.0.1:{ports[name]}")
+def over(request: pytest.FixtureRequest) -> str:
+    """The sockets over loopback tcp too: the keys must be enough, without private files."""
     return str(request.param)
-
-
-def socket_of_python() -> socket_.socket:
-    """One that has a free port of its own."""
-    found = socket_.socket()
-    found.bind(("127.0.0.1", 0))
-    return found
 
 
 # ---- the handshake
@@ -92,13 +87,14 @@ def socket_of_python() -> socket_.socket:
 
 @pytest.mark.usefixtures("over")
 @pytest.mark.parametrize("socket", ["tasks", "results", "control"])
-@pytest.mark.parametrize("how", ["stranger", "no key", "wrong server"])
+@pytest.mark.parametrize("how", ["stranger", "no key", "a password", "wrong server"])
 def test_a_stranger_is_not_heard(supervisor: Supervisor, dialer: Dialer, worker: Peer, socket: str, how: str) -> None:
     kind = zmq.PUSH if socket == "results" else zmq.DEALER
-    given = None if how == "no key" else zmq.curve_keypair()
+    given = None if how in ("no key", "a password") else zmq.curve_keypair()
     if how == "wrong server":
         dialer.server = zmq.curve_keypair()[0]
-    made = dialer.dial(socket, given, worker.name.encode(), kind)
+    user = b"operator" if how == "a password" else b""
+    made = dialer.dial(socket, given, worker.name.encode(), kind, user)
     made.send_multipart(encode(Ping()))
     supervisor.for_a_while()
     assert supervisor.heard == [] and supervisor.refused == []

@@ -9,7 +9,7 @@ from threading import Event, Thread
 from producer.places import Places
 from producer.wire.auth import Keys
 from producer.wire.messages import Message
-from producer.wire.sockets import Incoming, Malformed, Server
+from producer.wire.server import Incoming, Malformed, Server
 
 SECONDS = 10.0
 
@@ -17,8 +17,8 @@ SECONDS = 10.0
 class Supervisor:
     """The supervisor's ends of the sockets, and what came in there."""
 
-    def __init__(self, places: Places, keys: Keys) -> None:
-        self.server = Server(places, keys)
+    def __init__(self, places: Places, keys: Keys, over: str = "ipc") -> None:
+        self.server = Server(places, keys, over)
         self.heard: list[Incoming] = []
         self.refused: list[Malformed] = []
         self._stop = Event()

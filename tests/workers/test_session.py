@@ -39,7 +39,7 @@ from producer.wire.messages import (
     Welcome,
 )  # fmt: skip
 from producer.wire.outbox import LOG, read
-from producer.wire.sockets import Incoming, Server
+from producer.wire.server import Incoming, Server
 from producer.workers.isolation import become_subreaper
 from tests.workers.conftest import MakeTask
 

@@ -114,6 +114,9 @@ def _wrap_server(cls):
 def _sockets(module):
     for name in ("AsyncPeer", "AsyncPush"):
         _wrap_async(getattr(module, name))
+
+
+def _server(module):
     _wrap_server(module.Server)
 
 
@@ -123,7 +126,11 @@ def _workers(module):
     module.RestartPolicy = lambda: policy(base=0.1, cap=0.5, intensity=10_000)
 
 
-PATCHES = {"producer.wire.sockets": _sockets, "producer.supervisor.workers": _workers}
+PATCHES = {
+    "producer.wire.sockets": _sockets,
+    "producer.wire.server": _server,
+    "producer.supervisor.workers": _workers,
+}
 
 
 class Finder(importlib.abc.MetaPathFinder):
