@@ -26,7 +26,13 @@ workers.Workers.ended = lambda self, worker: (self._history.clear(), ended(self,
 
 
 @pytest.fixture(scope="module")
-def besieged(private: Path) -> Iterator[Supervisor]:
+def transport() -> str:
+    """How the supervisor that is besieged is reached; a module that tries another way overrides this."""
+    return "ipc"
+
+
+@pytest.fixture(scope="module")
+def besieged(private: Path, transport: str) -> Iterator[Supervisor]:
     """A supervisor with two roles, `code` (whose workers are the attackers) and `qa` (with one honest worker)."""
     base = private / f"b{new_id()[-6:]}"
     (base / "h").mkdir(parents=True)
@@ -35,7 +41,7 @@ def besieged(private: Path) -> Iterator[Supervisor]:
         "HOME": str(base / "h"), "XDG_STATE_HOME": str(base / "s"), "XDG_RUNTIME_DIR": str(base / "r"),
         "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "PYTHONPATH": SOURCE,
     }  # fmt: skip
-    project = Project(base / "project", env)
+    project = Project(base / "project", env, transport)
     project.configure({"code": {"workers": 200}, "qa": {"workers": 1}, "wakeup": {"workers": 0}})
     supervisor = Supervisor(project, prelude=NO_CODE).ready(1)
     yield supervisor

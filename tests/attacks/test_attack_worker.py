@@ -270,7 +270,8 @@ def test_a_workers_key_opens_no_operators_socket(besieged: Supervisor, impostor:
         door.say("Request", {"call": "1", "op": "kill", "arguments": {"reason": "mine"}})
     else:
         door.socket.subscribe(b"")
-        besieged.ask("scale", desired={"code": 0})
+        for count in (0, 200):
+            besieged.ask("scale", desired={"code": count})
     assert door.hear(0.5) is None
     assert not besieged.status()["kill_switch"]["armed"]
     door.close()
