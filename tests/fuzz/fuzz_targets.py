@@ -1,10 +1,12 @@
-"""What reads text from outside, each as a function of bytes; and inputs to begin with, and how to change them."""
+"""What reads text from outside, each as a function of bytes and a number; and how inputs are made of the seeds."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
 from pathlib import Path
+
+from fuzz_seeds import SEEDS, TOKENS
 
 from producer import pricing
 from producer.config import load_config
@@ -15,15 +17,6 @@ from producer.ledger.checks import draft_of, payload_json
 from producer.wire.codec import apart, decode, strict_json
 from producer.wire.messages import TYPES
 
-SEEDS = [
-    b'{"attempt": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "task": "t", "outcome": "succeeded", "cost": 1, "until": 1.5}',
-    b'{"agent_owner": "code", "title": "t", "description": "d", "priority": 3, "payload": {"a": [1]}}',
-    b'{"model": "claude-sonnet-5-5", "max_tokens": 10, "messages": [{"role": "user", "content": "x"}], "tools": []}',
-    b'data: {"type": "message_start", "message": {"usage": {"input_tokens": 1, "cache_creation": {}}}}\n\n',
-    b"project_name: x\nbudget:\n  project_ceiling_usd: 1\n  agents:\n    code: {daily_cap_usd: 1}\n",
-]
-TOKENS = [b"NaN", b"1e999", b"-1", b"9" * 40, b"null", b"[", b"]", b"{", b"}", b'"', b"\\ud800", b"\x00", b"\xff", b": ",
-          b"&a ", b"*a", b"!!python/object:x ", b"<<: ", b".inf", b"- ", b"\n", b'"usage"', b"true", b"\xe2\x80\xae"]  # fmt: skip
 PRICES = pricing.load()
 NAMES = [name.encode() for name in TYPES]
 
@@ -45,26 +38,26 @@ def mutated(random_: random.Random) -> bytes:
     return bytes(data)
 
 
-def frames(data: bytes, random_: random.Random) -> None:
-    """A message of any type."""
-    for one in apart([b"PRD1", random_.choice(NAMES), data]):
+def frames(data: bytes, number: int) -> None:
+    """A message of any type: the number says which."""
+    for one in apart([b"PRD1", NAMES[number % len(NAMES)], data]):
         decode(one)
 
 
-def tool(data: bytes, random_: random.Random) -> None:
+def tool(data: bytes, number: int) -> None:
     """Arguments of insert_task."""
     found = draft_of(strict_json(data))
     payload_json(found.payload)
 
 
-def request(data: bytes, random_: random.Random) -> None:
+def request(data: bytes, number: int) -> None:
     """A model request."""
     clamp.plan(data, PRICES, clamp.History(), 1024)
 
 
-def stream(data: bytes, random_: random.Random) -> None:
-    """A model's answer, in two pieces."""
-    meter, cut = Meter(), random_.randrange(len(data) + 1)
+def stream(data: bytes, number: int) -> None:
+    """A model's answer, in two pieces: the number says where it is cut."""
+    meter, cut = Meter(), number % (len(data) + 1)
     meter.feed(data[:cut])
     meter.feed(data[cut:] + b"\n")
     meter.usage()
@@ -79,5 +72,5 @@ def yaml(data: bytes, file: Path) -> None:
     load_config(file)
 
 
-TARGETS: tuple[Callable[[bytes, random.Random], None], ...] = (frames, tool, request, stream)
+TARGETS: tuple[Callable[[bytes, int], None], ...] = (frames, tool, request, stream)
 FINE = (ProducerError, clamp.Invalid)  # errors of ours: an answer

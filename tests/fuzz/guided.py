@@ -3,14 +3,13 @@
     python tests/fuzz/guided.py [--inputs N] [--seed S]
 
 atheris is in the dependency group `fuzz`, not in `dev`: it has wheels for a few versions of Python on Linux alone. The
-first byte of an input chooses the target. An exception that is none of ours, an input that takes ten seconds, or more
+first byte of an input chooses the target, and the type of a message. An exception that is none of ours, an input that takes ten seconds, or more
 than 512 MiB end the run with its input and another exit code than 0.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 import tempfile
 from pathlib import Path
@@ -21,7 +20,34 @@ except ImportError:
     sys.exit("atheris is missing: pip install --group fuzz (not every Python has a wheel of it)")
 
 with atheris.instrument_imports(include=["producer"]):
-    from fuzz_targets import FINE, SEEDS, TARGETS, yaml
+    from fuzz_seeds import MESSAGES, REQUESTS, STREAMS, TOKENS, TOOLS, WORDS, YAMLS
+    from fuzz_targets import FINE, NAMES, TARGETS, frames, request, stream, tool, yaml
+
+YAML = 255  # the first byte of a producer.yaml; another is the number of a target, and four times the type of a message
+
+
+def begin(corpus: Path) -> None:
+    """The inputs to begin with."""
+    corpus.mkdir()
+    place = {target: number for number, target in enumerate(TARGETS)}
+    first = {name: 4 * number + place[frames] for number, name in enumerate(NAMES)}
+    inputs = [
+        *((first[name.encode()], body) for name, body in MESSAGES.items()),
+        *(
+            (place[target], seed)
+            for target, seeds in ((tool, TOOLS), (request, REQUESTS), (stream, STREAMS))
+            for seed in seeds
+        ),
+        *((YAML, seed) for seed in YAMLS),
+    ]
+    for number, (byte, seed) in enumerate(inputs):
+        (corpus / str(number)).write_bytes(bytes([byte]) + seed)
+
+
+def dictionary(file: Path) -> None:
+    """The words to build with, as libFuzzer wants them."""
+    words = [*TOKENS, *(word.encode() for word in WORDS)]
+    file.write_text("".join('"' + "".join(f"\\x{byte:02x}" for byte in word) + '"\n' for word in words))
 
 
 def main() -> None:
@@ -32,24 +58,31 @@ def main() -> None:
     asked = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="guided"))
     file = directory / "producer.yaml"
-    corpus = directory / "corpus"
-    corpus.mkdir()
-    for number, seed in enumerate(SEEDS):
-        for first in (*range(len(TARGETS)), 255):
-            (corpus / f"{number}-{first}").write_bytes(bytes([first]) + seed)
+    begin(directory / "corpus")
+    dictionary(directory / "words")
 
     def one(data: bytes) -> None:
         first, rest = (data[0], data[1:]) if data else (0, b"")
         try:
-            if first == 255:
+            if first == YAML:
                 yaml(rest, file)
             else:
-                TARGETS[first % len(TARGETS)](rest, random.Random(first))
+                TARGETS[first % 4](rest, first // 4)
         except FINE:
             return
 
     limits = ["-max_len=4096", "-timeout=10", "-rss_limit_mb=512", f"-artifact_prefix={directory}/"]
-    atheris.Setup([sys.argv[0], f"-runs={asked.inputs}", f"-seed={asked.seed}", *limits, str(corpus)], one)
+    atheris.Setup(
+        [
+            sys.argv[0],
+            f"-runs={asked.inputs}",
+            f"-seed={asked.seed}",
+            *limits,
+            f"-dict={directory}/words",
+            str(directory / "corpus"),
+        ],
+        one,
+    )
     atheris.Fuzz()
 
 

@@ -32,7 +32,7 @@ def fuzz(inputs: int, seed: int) -> list[str]:
                 if number % 20 == 0:  # reading YAML takes a hundred times as long as the others
                     yaml(data, file)
                 else:
-                    target(data, random_)
+                    target(data, random_.randrange(1 << 12))
             except FINE:
                 continue
             except Exception as error:
