@@ -19,7 +19,7 @@ try:
 except ImportError:
     sys.exit("atheris is missing: pip install --group fuzz (not every Python has a wheel of it)")
 
-with atheris.instrument_imports(include=["producer"]):
+with atheris.instrument_imports(include=["producer", "yaml"]):
     from fuzz_seeds import MESSAGES, REQUESTS, STREAMS, TOKENS, TOOLS, WORDS, YAMLS
     from fuzz_targets import FINE, NAMES, TARGETS, frames, request, stream, tool, yaml
 
