@@ -227,7 +227,7 @@ def test_one_result_a_thousand_times_counts_once(besieged: Supervisor, impostor:
     for _ in range(1000):
         impostor.results.say("Result", body)
     besieged.until_status(impostor.task, "done")
-    assert impostor.until("Ack").attempts == [impostor.attempt]
+    assert set(impostor.until("Ack").attempts) == {impostor.attempt}
     unshaken(besieged)
     assert besieged.project.rows("SELECT cost_micros FROM tasks WHERE id = ?", impostor.task) == [(10,)]
 
