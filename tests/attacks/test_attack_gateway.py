@@ -183,7 +183,9 @@ async def test_what_has_no_price_does_not_leave(tmp_path: Path, attack: str) -> 
     "raw_body",
     [b"", b"{", b"[" * 200_000, b'{"max_tokens": 1, "max_tokens": 99999}', b"\xff\xfe", b'{"model": NaN}', b"null",
      json.dumps(body()).encode().replace(b"4096", b"9" * 5000),
-     json.dumps(body()).encode().replace(b'"max_tokens": 4096', b'"max_tokens": 1, "max_tokens": 4096')],
+     json.dumps(body()).encode().replace(b'"max_tokens": 4096', b'"max_tokens": 1, "max_tokens": 4096'),
+     json.dumps(body(max_tokens=1), separators=(",", ":")).encode()[:-1] + b',"max_tokens":4096}',
+     json.dumps(body(metadata=[0])).replace("[0]", "[1e999]").encode()],
 )  # fmt: skip
 @live
 async def test_a_body_that_is_no_request_is_an_error_and_no_traceback(tmp_path: Path, raw_body: bytes) -> None:
