@@ -124,6 +124,7 @@ class Router:
             case Call():
                 self._control.call(peer, item.address, message)
             case Bye():
+                self._workers.bye(peer.name)
                 self._kernel.tell("worker_left", role=peer.role, worker=peer.name, reason=message.reason)
             case Pong() if message.running is not None and peer.name in self._workers.by_id:
                 self._runs.compare(self._workers.by_id[peer.name], message.running, message.outbox)

@@ -52,6 +52,7 @@ class Worker:
     ready: bool = False
     draining: bool = False
     ending: bool = False
+    left: bool = False  # it said so, and may still wait for acknowledgements
     capacity: int = 0
     heard: float = 0.0
     attempts: dict[str, float] = field(default_factory=dict)
@@ -65,7 +66,7 @@ class Worker:
     @property
     def free(self) -> int:
         """How many more tasks it can take now."""
-        if not (self.connected and self.ready) or self.draining or self.ending:
+        if not (self.connected and self.ready) or self.draining or self.ending or self.left:
             return 0
         return max(0, self.capacity - len(self.attempts))
 
@@ -168,6 +169,11 @@ class Workers:
             role = self._kernel.config.roles.get(worker.role)
             worker.capacity = max(worker.capacity, min(message.free, role.prefetch if role else 1), 1)
             worker.ready = True
+
+    def bye(self, ident: str) -> None:
+        """A worker leaves: a task that it was sent now would only come back."""
+        if worker := self.by_id.get(ident):
+            worker.left = True
 
     def _add(self, worker: Worker) -> bool:
         try:

@@ -123,7 +123,7 @@ class Session:
         self._sent: dict[str, float] = {}
         self._bound = settings.places.bound()
         self._switch = killswitch.read(settings.kill_switch)
-        self.stuck = False
+        self.stuck = self._said_goodbye = False
 
     async def serve(self) -> str:
         """Work until there is a reason to leave; returns it. Results that nobody has taken stay in the outbox."""
@@ -142,6 +142,7 @@ class Session:
     def terminate(self, reason: str) -> None:
         """Stop the run by the ladder, give back what was not begun, and leave."""
         self._leave = self._leave or reason
+        self._say_goodbye()
         self._give_back(reason)
         if self._current:
             self._current[1].set(reason, grace=self._set.term_grace)
@@ -379,12 +380,18 @@ class Session:
                 self._sent[result.attempt] = now
                 self._push.post(result)
 
+    def _say_goodbye(self) -> None:
+        """Before the last acknowledgement: what came until then would be given back, and come again."""
+        if not self._said_goodbye:
+            self._said_goodbye = True
+            self._peer.post(Bye(reason=self._leave or "done"))
+
     async def _last_words(self) -> None:
-        """Give the supervisor a moment to acknowledge what it was sent, then say goodbye."""
+        """Give the supervisor a moment to acknowledge what it was sent."""
+        self._say_goodbye()
         self._give_back(self._leave or "leaving")
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS):
                 while self._outbox or self._unkept:
                     self._acked.clear()
                     await self._acked.wait()
-        self._peer.post(Bye(reason=self._leave or "done"))

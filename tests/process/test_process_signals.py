@@ -27,6 +27,19 @@ def test_a_signal_stops_what_runs_and_costs_it_no_retry(project: Project, superv
     assert project.books_balance() == 0
 
 
+def test_a_worker_that_was_told_to_leave_is_sent_nothing_more(project: Project, supervise) -> None:
+    project.configure({"code": {"prefetch": 2}})
+    supervisor = supervise().ready()
+    tasks = [project.file_task(f"t{n}", payload={"sleep_seconds": 1}) for n in range(3)]
+    supervisor.until_count("in_progress", 2)
+    [worker] = supervisor.workers()
+    os.kill(worker["pid"], signal.SIGTERM)
+    supervisor.until_count("done", 3)
+    attempts = [attempt for task in tasks for attempt in project.task(task)["attempts"]]
+    assert len(attempts) <= 7, "what it had comes back, and not again and again"
+    assert supervisor.stop() == 0
+
+
 def test_a_terminal_that_goes_away_takes_nobody_along(project: Project, supervise) -> None:
     project.configure({"code": None})
     ours, theirs = os.openpty()
