@@ -64,7 +64,7 @@ docs: $(READY)
 	$(BIN)/python -m producer.core.lifecycle > docs/lifecycle.md
 	$(BIN)/python -m producer.config.docs > docs/configuration.md
 	$(BIN)/python -m producer.cli.docs > docs/commands.md
-	$(BIN)/python -m producer.cli.unit > systemd/ai-producer.service
+	$(BIN)/python -m producer.cli.unit systemd
 
 # uv where it is at hand (or can be had from the index), else pip: the SDK's wheel is large and pip unpacks it slowly.
 $(READY): pyproject.toml

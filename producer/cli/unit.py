@@ -1,4 +1,4 @@
-"""The text of a service unit: a template of the package, filled with paths that were checked.
+"""The text of a service's units: templates of the package, filled with paths that were checked.
 
 A path goes into several directives with different rules of quoting; one with a character that any of them treats in a
 special way is refused. What lies under a home directory is bound back into the view that ProtectHome= empties.
@@ -13,18 +13,16 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from producer.door import DOOR
 from producer.errors import UsageError
 
 BASE = "ai-producer"
 SYSTEM_UNITS = Path("/etc/systemd/system")
 CREDENTIALS = ("anthropic-api-key", "anthropic-auth-token", "claude-code-oauth-token", "audit.key", "ntfy-token")
-BUBBLEWRAP = """\
-# A view of /proc that nothing covers: without one the kernel refuses bubblewrap a /proc of its own. To a user without
-# capabilities it gives nothing that file modes do not; the limits are in docs/service.md.
-BindPaths=/proc:/run/ai-producer-proc:norbind
-"""
-BUBBLEWRAP_CALLS = " mount umount2 pivot_root capset"
-LANDLOCK = "RestrictNamespaces=yes\n"
+RUNTIME = "/run/ai-producer"
+CLOSED = "# Nothing in here makes a namespace: {}.\nRestrictNamespaces=yes\n"
+LANDLOCK_CALLS = "SystemCallFilter=landlock_create_ruleset landlock_add_rule landlock_restrict_self\n"
+BUBBLEWRAP_CALLS = "SystemCallFilter=mount umount2 pivot_root capset\n"
 _PLAIN = re.compile(r"/[A-Za-z0-9_./@+,=-]*")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
@@ -34,39 +32,69 @@ _PRIVATE = ("/tmp", "/var/tmp")
 
 @dataclass(frozen=True)
 class Unit:
-    """What a unit is made of. ``user`` None: a unit of the user's own service manager."""
+    """What the units of a service are made of. ``user`` None: a unit of the user's own service manager."""
 
     config: Path
     project: Path
     program: Path
+    python: Path
     user: str | None
     credentials: Mapping[str, Path]
     installation: tuple[Path, ...] = ()  # the directories of the program
-    landlock: bool = False  # closed to what bubblewrap needs
+    landlock: bool = False  # agents without bubblewrap, in the supervisor's own unit
+    name: str | None = None
 
-    def text(self) -> str:
-        """The unit. Raises UsageError for a path or user that cannot stand in one."""
-        for path in (self.config, self.project, self.program, *self.credentials.values()):
+    def texts(self) -> dict[str, str]:
+        """The units by their file names, the supervisor's first. Raises UsageError for what cannot stand in one."""
+        supervisor, socket, workers = unit_names(self.name)
+        self._check()
+        values = {"project": self.project, "user": self.user, "python": self.python, "config": self.config}
+        values |= {"program": self.program, "supervisor": supervisor, "workers": workers, "door_unit": socket}
+        values["credentials"] = "".join(f"LoadCredential={name}:{path}\n" for name, path in self.credentials.items())
+        if self.user is None:
+            return {supervisor: _template("user.service").format(**values)}
+        if self.landlock:
+            values |= {
+                "door": "",
+                "environment": "",
+                "closed": CLOSED.format("agents are held by Landlock") + self._closed(LANDLOCK_CALLS),
+            }
+            return {supervisor: _template("system.service").format(**values)}
+        values["socket"] = f"{RUNTIME}/{socket}"
+        opened = {"closed": self._closed(LANDLOCK_CALLS + BUBBLEWRAP_CALLS)}
+        values["door"] = f"Wants={socket}\nAfter={socket}\n"
+        values["environment"] = f"Environment={DOOR}={values['socket']}\n"
+        values["closed"] = CLOSED.format(f"agents live in {workers}") + self._closed("")
+        return {
+            supervisor: _template("system.service").format(**values),
+            socket: _template("workers.socket").format(**values),
+            workers: _template("workers.service").format(**values | opened),
+        }
+
+    def _check(self) -> None:
+        for path in (self.config, self.project, self.program, self.python, *self.credentials.values()):
             _plain(path)
-        if self.user is not None:
-            if not _USER.fullmatch(self.user):
-                raise UsageError(f"--run-as: {self.user!r} is not the name of a user")
-            for path in (self.project, self.program):
-                if _below(path, _PRIVATE):
-                    raise UsageError(f"{path}: a system service has a /tmp of its own and would not find it: move it")
+        if self.user is None:
+            return
+        if not _USER.fullmatch(self.user):
+            raise UsageError(f"--run-as: {self.user!r} is not the name of a user")
+        for path in (self.project, self.program):
+            if _below(path, _PRIVATE):
+                raise UsageError(f"{path}: a system service has a /tmp of its own and would not find it: move it")
+
+    def _closed(self, calls: str) -> str:
+        """What both units are closed to, but for some system calls."""
         shown = [_plain(path) for path in self.installation if _below(path, _HOMES)]
-        template = resources.files("producer") / "templates" / "service" / ("user" if self.user is None else "system")
-        return Path(f"{template}.service").read_text(encoding="utf-8").format(
+        return _template("closed.part").format(
             project=self.project,
-            config=self.config,
-            program=self.program,
-            user=self.user,
-            credentials="".join(f"LoadCredential={name}:{path}\n" for name, path in self.credentials.items()),
-            sandbox=LANDLOCK if self.landlock else BUBBLEWRAP,
-            calls="" if self.landlock else BUBBLEWRAP_CALLS,
             homes="tmpfs" if any(_below(path, _HOMES) for path in (self.project, self.config, *shown)) else "yes",
             programs="".join(f"BindReadOnlyPaths={path}\n" for path in shown),
-        )  # fmt: skip
+            calls=calls,
+        )
+
+
+def _template(name: str) -> str:
+    return (resources.files("producer") / "templates" / "service" / name).read_text(encoding="utf-8")
 
 
 def installation(program: Path) -> tuple[Path, ...]:
@@ -76,18 +104,21 @@ def installation(program: Path) -> tuple[Path, ...]:
 
 
 def example() -> Unit:
-    """The unit of the repository's systemd/ai-producer.service."""
+    """The units of the repository's systemd/."""
     project, place = Path("/srv/projects/example"), Path("/opt/ai-producer")
-    return Unit(project / "producer.yaml", project, place / "bin/producerctl", "aiproducer", {}, (place,))
+    programs = (place / "bin/producerctl", place / "bin/python")
+    return Unit(project / "producer.yaml", project, *programs, "aiproducer", {}, (place,))
 
 
-def unit_name(name: str | None) -> str:
-    """The unit's file name. Raises UsageError for a name that cannot be part of one."""
-    if name is None:
-        return f"{BASE}.service"
-    if not _NAME.fullmatch(name):
+def unit_names(name: str | None) -> tuple[str, str, str]:
+    """The units' file names: the supervisor's, the workers' socket and service.
+
+    Raises UsageError for a name that cannot be part of one.
+    """
+    if name is not None and not _NAME.fullmatch(name):
         raise UsageError(f"--name: {name!r} is not 1 to 48 letters, digits, - and _ that begin with a letter or digit")
-    return f"{BASE}-{name}.service"
+    base = BASE if name is None else f"{BASE}-{name}"
+    return f"{base}.service", f"{base}-workers.socket", f"{base}-workers@.service"
 
 
 def parse_credentials(words: tuple[str, ...]) -> dict[str, Path]:
@@ -115,4 +146,5 @@ def _below(path: Path, roots: tuple[str, ...]) -> bool:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(example().text())
+    for file, text in example().texts().items():
+        (Path(sys.argv[1]) / file).write_text(text, encoding="utf-8")

@@ -1,4 +1,7 @@
-"""Which sandbox this machine has, found by trying each once a process."""
+"""Which sandbox this machine has, found by trying each once a process.
+
+A supervisor whose workers are in another systemd unit asks there: in its own unit nothing but Landlock would work.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import subprocess
 from enum import StrEnum
 from functools import cache
 
+from producer import door
 from producer.errors import SandboxMissing
 from producer.sandbox import confine
 
@@ -54,9 +58,10 @@ def in_force(setting: str, network: str = "full") -> str:
         return "refused"
 
 
-@cache
 def bwrap_problem() -> str | None:
-    """Why bubblewrap does not work here; None where it does."""
+    """Why bubblewrap does not work where workers are; None where it does."""
+    if where := door.address():
+        return _elsewhere(where, Way.BWRAP)
     return _tried(OWN_PROC) and _tried(OUTER_PROC)
 
 
@@ -87,10 +92,23 @@ def _tried(proc: tuple[str, ...]) -> str | None:
     return None
 
 
-@cache
 def landlock_problem() -> str | None:
-    """Why Landlock does not work here; None where it does."""
+    """Why Landlock does not work where workers are; None where it does."""
+    if where := door.address():
+        return _elsewhere(where, Way.LANDLOCK)
     abi = confine.abi()
     if abi >= confine.LEAST_ABI:
         return None
     return f"the kernel's Landlock is version {abi}, {confine.LEAST_ABI} is needed" if abi else "there is no Landlock"
+
+
+def _elsewhere(where: str, way: Way) -> str | None:
+    try:
+        return _asked(where)[way]
+    except OSError as error:
+        return f"the workers' unit does not answer at {where}: {error}"
+
+
+@cache
+def _asked(where: str) -> dict[str, str | None]:
+    return door.sandboxes(where)  # an error is not kept: the next question is asked again

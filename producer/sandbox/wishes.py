@@ -13,12 +13,14 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from producer.config import ProducerConfig
 from producer.errors import SandboxMissing
 from producer.places import Places
 from producer.sandbox.choice import choose
+
+if TYPE_CHECKING:  # workers read no configuration
+    from producer.config import ProducerConfig
 
 AGENTS = "agents"
 WARDED = (".claude", ".mcp.json")

@@ -221,6 +221,9 @@ class Workers:
         ]  # fmt: skip
         log = kernel.places.workers / f"{ident}.log"
         child = self.nursery.launch(command, env, log)
+        if child is None:
+            kernel.keys.revoke(ident)
+            return
         worker = Worker(ident, role, slot, child.pid, kernel.monotonic(), child=child)
         self._add(worker)
         kernel.tell("worker_started", role=role, worker=ident, pid=child.pid)

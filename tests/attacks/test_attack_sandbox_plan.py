@@ -236,7 +236,7 @@ def test_no_network_is_refused_where_only_landlock_works(bare: None, monkeypatch
 
 def test_a_landlock_that_does_not_stop_truncation_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice.confine, "abi", lambda: 2)
-    assert "version 2, 3 is needed" in str(choice.landlock_problem.__wrapped__())
+    assert "version 2, 3 is needed" in str(choice.landlock_problem())
 
 
 def test_an_attempt_that_cannot_be_held_is_not_started(place: SimpleNamespace, bare: None) -> None:

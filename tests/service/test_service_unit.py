@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from producer.cli import execute
-from producer.cli.unit import Unit, example, unit_name
+from producer.cli.unit import Unit, example, unit_names
 from producer.config import load_config
 from producer.config.environment import project_env
 from producer.errors import UsageError
@@ -22,7 +22,24 @@ CONFIG = "project_name: p\nbudget:\n  project_ceiling_usd: 1\n  agents:\n    cod
 
 def unit(user: str | None = "daemon", **more: Path) -> Unit:
     project = more.get("project", Path("/srv/game"))
-    return Unit(project / "producer.yaml", project, Path("/bin/true"), user, {"audit.key": Path("/etc/key")})
+    programs = (Path("/bin/true"), Path("/bin/true"))
+    return Unit(project / "producer.yaml", project, *programs, user, {"audit.key": Path("/etc/key")})
+
+
+def written(place: Path, unit: Unit) -> list[Path]:
+    """The units as files."""
+    for name, text in unit.texts().items():
+        (place / name).write_text(text)
+    return [place / name for name in unit.texts()]
+
+
+def exposed(path: Path, most: int) -> str:
+    """What systemd-analyze says against a unit with an exposure of at most so many tenths; nothing where it is met."""
+    found = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", f"--threshold={most}", "--no-pager", str(path)],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    return found.stdout + found.stderr if found.returncode else ""
 
 
 @pytest.fixture
@@ -36,35 +53,45 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @systemd
 @pytest.mark.parametrize(("user", "landlock"), [("daemon", False), ("daemon", True), (None, False)])
-def test_systemd_takes_the_unit_without_a_remark(tmp_path: Path, user: str | None, landlock: bool) -> None:
-    path = tmp_path / "ai-producer.service"
-    path.write_text(replace(unit(user), landlock=landlock).text())
+def test_systemd_takes_the_units_without_a_remark(tmp_path: Path, user: str | None, landlock: bool) -> None:
+    paths = written(tmp_path, replace(unit(user), landlock=landlock))
+    assert len(paths) == (1 if landlock or user is None else 3)
     found = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", *([] if user else ["--user"]), str(path)],
+        ["systemd-analyze", "verify", "--man=no", *([] if user else ["--user"]), *map(str, paths)],
         capture_output=True, text=True, timeout=60, env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
     )  # fmt: skip
     assert (found.returncode, found.stderr) == (0, "")
 
 
-def test_the_unit_in_the_repository_is_up_to_date() -> None:
-    shipped = Path(__file__).parents[2] / "systemd/ai-producer.service"
-    assert shipped.read_text() == example().text(), "run: make docs"
+def test_the_units_in_the_repository_are_up_to_date() -> None:
+    shipped = {path.name: path.read_text() for path in (Path(__file__).parents[2] / "systemd").iterdir()}
+    assert shipped == example().texts(), "run: make docs"
 
 
 @systemd
 @pytest.mark.parametrize("installed", ["/opt/x", "/home/x"])
-@pytest.mark.parametrize(("landlock", "most"), [(True, 20), (False, 24)])
-def test_the_unit_is_as_closed_as_its_sandbox_and_adoption_allow(
-    tmp_path: Path, installed: str, landlock: bool, most: int
-) -> None:
-    """The goal is an exposure of 2.0. With bubblewrap it is 2.4: docs/service.md says what for."""
-    path = tmp_path / "ai-producer.service"
-    path.write_text(replace(unit(), installation=(Path(installed),), landlock=landlock).text())
-    found = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", f"--threshold={most}", "--no-pager", str(path)],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert found.returncode == 0, found.stdout + found.stderr
+@pytest.mark.parametrize("landlock", [True, False])
+def test_the_supervisors_unit_has_an_exposure_of_two_at_most(tmp_path: Path, installed: str, landlock: bool) -> None:
+    """It is 1.4; the goal is 2.0. The workers' unit is as open as bubblewrap needs it: docs/service.md says where."""
+    supervisor, *others = written(tmp_path, replace(unit(), installation=(Path(installed),), landlock=landlock))
+    assert not exposed(supervisor, 14)
+    assert exposed(supervisor, 13), "the figure in docs/service.md is too high"
+    for workers in (path for path in others if path.suffix == ".service"):
+        assert not exposed(workers, 22)
+
+
+def test_the_workers_unit_is_closed_to_all_that_the_supervisors_is_but_what_bubblewrap_needs() -> None:
+    supervisor, _, workers = (set(text.splitlines()) for text in unit().texts().values())
+    kept = {
+        line for line in supervisor if line.startswith(("Protect", "Restrict", "Private", "System", "Socket", "IP"))
+    }
+    assert kept - workers == {"RestrictNamespaces=yes"}
+    assert {line for line in workers - supervisor if line.startswith(("BindPaths", "System"))} == {
+        "BindPaths=/proc:/run/ai-producer-proc/proc:norbind",
+        "SystemCallFilter=landlock_create_ruleset landlock_add_rule landlock_restrict_self",
+        "SystemCallFilter=mount umount2 pivot_root capset",
+    }
+    assert not any(line.startswith("LoadCredential=") for line in workers)
 
 
 @pytest.mark.parametrize(
@@ -72,13 +99,13 @@ def test_the_unit_is_as_closed_as_its_sandbox_and_adoption_allow(
 )
 def test_a_path_that_means_something_to_systemd_is_refused(project: str) -> None:
     with pytest.raises(UsageError):
-        unit(project=Path(project)).text()
+        unit(project=Path(project)).texts()
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../x", "-x", "a@b", "x" * 49])
 def test_a_name_that_cannot_be_a_unit_is_refused(name: str) -> None:
     with pytest.raises(UsageError):
-        unit_name(name)
+        unit_names(name)
 
 
 @pytest.mark.parametrize(
