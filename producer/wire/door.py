@@ -26,7 +26,10 @@ _EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
 
 
 class Door:
-    """The unknown connections of some sockets, by file descriptor. ``look`` whenever one of ``monitors`` has news."""
+    """The unknown connections of some sockets, by file descriptor.
+
+    ``look`` whenever one of ``monitors`` has news, and while somebody is unknown.
+    """
 
     def __init__(
         self,
@@ -40,7 +43,7 @@ class Door:
         self._clock = clock
         self._sockets = list(sockets)
         self.unknown: dict[int, float] = {}
-        self.monitors = [_monitor(context, socket, number) for number, socket in enumerate(self._sockets)]
+        self.monitors = frozenset(_monitor(context, socket, number) for number, socket in enumerate(self._sockets))
 
     def look(self) -> None:
         """Read who came and went, and cut off those that are too many."""

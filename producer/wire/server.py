@@ -88,7 +88,8 @@ class Server:
         except InterruptedError:
             return set()
         self._gatekeeper.answer()
-        self._door.look()
+        if self._door.unknown or any(item in self._door.monitors for item, _ in ready):
+            self._door.look()
         return {item for item, _ in ready if isinstance(item, int)}
 
     def receive(self, limit: int = 2_000) -> Iterator[Incoming | Malformed]:

@@ -270,7 +270,8 @@ def test_who_is_through_the_handshake_and_silent_is_not_unknown_for_ever() -> No
     socket.bind("tcp://127.0.0.1:*")
     silent = context.socket(zmq.PUSH)
     silent.connect(socket.getsockopt(zmq.LAST_ENDPOINT).decode())  # type: ignore[union-attr]
-    assert door.monitors[0].poll(10_000)
+    [monitor] = door.monitors
+    assert monitor.poll(10_000)
     door.look()
     assert len(door.unknown) == 1
     now[0] = 11.0
