@@ -10,7 +10,7 @@ WHICH  ?= not slow
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint types layers all slow chaos tools fuzz fuzz-guided bench soak docs audit-deps clean
+.PHONY: demo test lint types layers all slow chaos tools fuzz fuzz-guided fuzz-properties bench soak docs audit-deps clean
 
 demo: $(READY)
 	$(BIN)/producerctl demo
@@ -34,6 +34,10 @@ fuzz: $(READY)
 fuzz-guided: $(READY)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --group fuzz
 	$(BIN)/python tests/fuzz/guided.py --inputs 1000000 --seed 7
+
+# The properties that hypothesis tries in the suite, each with twenty thousand examples.
+fuzz-properties: $(READY)
+	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest -q --timeout=0 tests/fuzz/test_fuzz_properties.py tests/config/test_config_fuzz.py
 
 # What the battery can do without, and says so: the clock's jumps. There is no wheel of it for every machine.
 tools: $(READY)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from config_samples import MINIMAL
+from examples import examples
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from producer.config import ProducerConfig, load_config
 from producer.config.schema import json_schema
 from producer.errors import ConfigError
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 SCHEMA = json_schema()
 KEYS = sorted({key for block in (SCHEMA, *SCHEMA["$defs"].values()) for key in block["properties"]})

@@ -3,8 +3,9 @@
     python tests/fuzz/guided.py [--inputs N] [--seed S]
 
 atheris is in the dependency group `fuzz`, not in `dev`: it has wheels for a few versions of Python on Linux alone. The
-first byte of an input chooses the target, and the type of a message. An exception that is none of ours, an input that takes ten seconds, or more
-than 512 MiB end the run with its input and another exit code than 0.
+first byte of an input chooses the target, and the type of a message. PyYAML is looked into like our own code: most of
+what an input may do to a producer.yaml happens there. An exception that is none of ours, an input that takes ten
+seconds, or more than 512 MiB end the run with its input and another exit code than 0.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ with atheris.instrument_imports(include=["producer", "yaml"]):
     from fuzz_seeds import MESSAGES, REQUESTS, STREAMS, TOKENS, TOOLS, WORDS, YAMLS
     from fuzz_targets import FINE, NAMES, TARGETS, frames, request, stream, tool, yaml
 
-YAML = 255  # the first byte of a producer.yaml; another is the number of a target, and four times the type of a message
+YAML = 255  # the first byte of a producer.yaml; another is a target's number, and the type of a message
 
 
 def begin(corpus: Path) -> None:
     """The inputs to begin with."""
     corpus.mkdir()
     place = {target: number for number, target in enumerate(TARGETS)}
-    first = {name: 4 * number + place[frames] for number, name in enumerate(NAMES)}
+    first = {name: len(TARGETS) * number + place[frames] for number, name in enumerate(NAMES)}
     inputs = [
         *((first[name.encode()], body) for name, body in MESSAGES.items()),
         *(
@@ -67,7 +68,7 @@ def main() -> None:
             if first == YAML:
                 yaml(rest, file)
             else:
-                TARGETS[first % 4](rest, first // 4)
+                TARGETS[first % len(TARGETS)](rest, first // len(TARGETS))
         except FINE:
             return
 

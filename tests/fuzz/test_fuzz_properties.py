@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from examples import examples
 from fuzz_targets import FINE, TARGETS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from producer.errors import ProducerError
 from producer.ledger.checks import draft_of, payload_json
 from producer.wire.codec import MAX_DEPTH, nesting, strict_json
 
-FUZZ = settings(max_examples=300, deadline=None)
+FUZZ = settings(max_examples=examples(300), deadline=None)
 LEAVES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(st.characters(), max_size=8))
 VALUES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4)
