@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fuzz_seeds import SEEDS, TOKENS
+from fuzz_seeds import MESSAGES, REQUESTS, STREAMS, TOKENS, TOOLS
 
 from producer import pricing
 from producer.config import load_config
@@ -21,9 +21,9 @@ PRICES = pricing.load()
 NAMES = [name.encode() for name in TYPES]
 
 
-def mutated(random_: random.Random) -> bytes:
+def mutated(seeds: Sequence[bytes], random_: random.Random) -> bytes:
     """One of the seeds with a few bytes, tokens or pieces changed."""
-    data = bytearray(random_.choice(SEEDS))
+    data = bytearray(random_.choice(seeds))
     for _ in range(random_.randrange(8)):
         at = random_.randrange(len(data) + 1)
         match random_.randrange(4):
@@ -42,6 +42,11 @@ def frames(data: bytes, number: int) -> None:
     """A message of any type: the number says which."""
     for one in apart([b"PRD1", NAMES[number % len(NAMES)], data]):
         decode(one)
+
+
+def seeds_of(target: Callable[[bytes, int], None], number: int) -> list[bytes]:
+    """What a target is begun with, for the number that it is called with."""
+    return [MESSAGES[NAMES[number % len(NAMES)].decode()]] if target is frames else SEEDS[target]
 
 
 def tool(data: bytes, number: int) -> None:
@@ -73,4 +78,5 @@ def yaml(data: bytes, file: Path) -> None:
 
 
 TARGETS: tuple[Callable[[bytes, int], None], ...] = (frames, tool, request, stream)
+SEEDS = {tool: TOOLS, request: REQUESTS, stream: STREAMS}
 FINE = (ProducerError, clamp.Invalid)  # errors of ours: an answer

@@ -17,7 +17,8 @@ import tempfile
 from pathlib import Path
 
 import psutil
-from fuzz_targets import FINE, TARGETS, mutated, yaml
+from fuzz_seeds import YAMLS
+from fuzz_targets import FINE, TARGETS, mutated, seeds_of, yaml
 
 
 def fuzz(inputs: int, seed: int) -> list[str]:
@@ -26,13 +27,14 @@ def fuzz(inputs: int, seed: int) -> list[str]:
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "producer.yaml"
         for number in range(inputs):
-            data = mutated(random_)
-            target = TARGETS[number % len(TARGETS)]
+            target, choice = TARGETS[number % len(TARGETS)], random_.randrange(1 << 12)
+            as_yaml = number % 20 == 0  # reading it takes a hundred times as long as the others
+            data = mutated(YAMLS if as_yaml else seeds_of(target, choice), random_)
             try:
-                if number % 20 == 0:  # reading YAML takes a hundred times as long as the others
+                if as_yaml:
                     yaml(data, file)
                 else:
-                    target(data, random_.randrange(1 << 12))
+                    target(data, choice)
             except FINE:
                 continue
             except Exception as error:
