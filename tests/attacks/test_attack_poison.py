@@ -27,6 +27,7 @@ runs.Runs._conclude = conclude
 """
 
 
+@pytest.mark.parametrize("over", ["ipc", "tcp"])
 def test_a_message_that_breaks_the_loop_is_tried_twice_and_dropped(
     project: Project, supervise: Callable[..., Supervisor]
 ) -> None:
