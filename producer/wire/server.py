@@ -28,6 +28,8 @@ from producer.wire.messages import Event, Message
 from producer.wire.sockets import _NOW, _send
 
 Name = Literal["tasks", "results", "control"]
+MARK = 200  # deliveries of one peer, each of at most BATCH messages, that wait to be read: then it is held up
+SHARE = 8192  # bytes of a delivery that count as one message in what a turn takes
 KINDS = (("tasks", zmq.ROUTER), ("results", zmq.PULL), ("control", zmq.ROUTER), ("events", zmq.XPUB))
 
 
@@ -93,7 +95,7 @@ class Server:
         return {item for item, _ in ready if isinstance(item, int)}
 
     def receive(self, limit: int = 2_000) -> Iterator[Incoming | Malformed]:
-        """What has arrived, about ``limit`` messages a socket: tasks, then results, then control."""
+        """What has arrived, about ``limit`` messages of SHARE bytes a socket: tasks, then results, then control."""
         names: tuple[Name, ...] = ("tasks", "results", "control")
         for name in names:
             socket, left = self._sockets[name], limit
@@ -104,6 +106,7 @@ class Server:
                     break
                 if self._door.unknown:
                     self._door.heard(parts[-1])
+                left -= sum(map(len, parts)) // SHARE
                 for item in _read(name, parts):
                     left -= 1
                     yield item
@@ -148,6 +151,7 @@ def _listener(context: zmq.Context[Socket], name: str, kind: int, keys: Keys) ->
     configure(socket, keys.server(), None)
     socket.zap_domain = name.encode()
     socket.setsockopt(zmq.HANDSHAKE_IVL, int(HANDSHAKE * 1000))
+    socket.rcvhwm = MARK
     if kind == zmq.ROUTER:
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     return socket

@@ -21,8 +21,8 @@ from producer.ids import new_id
 from producer.places import Places
 from producer.wire import sockets
 from producer.wire.auth import Keys, Peer
-from producer.wire.client import Control, Events
-from producer.wire.codec import BATCH
+from producer.wire.client import Control, Events, dial
+from producer.wire.codec import BATCH, encode
 from producer.wire.messages import Drain, Event, Message, Ping, Pong, Progress, Ready, Reply, Request, Result
 from producer.wire.server import Incoming, Server
 from producer.wire.sockets import AsyncPeer, AsyncPush
@@ -248,6 +248,24 @@ def test_one_turn_takes_a_bounded_number_of_messages(supervisor: Supervisor, pla
         push.close()
 
     asyncio.run(main())
+
+
+LARGE = encode(Reply(call="1", ok=True, result="x" * 500_000))  # more of them than a kernel keeps is soon there
+MANY = 600
+
+
+def test_who_sends_while_nobody_reads_is_held_up(supervisor: Supervisor, places: Places, worker: Peer) -> None:
+    push, sent = dial(zmq.Context, zmq.PUSH, places, worker.name, "results"), 0
+    push.sndhwm, push.immediate = 1, 1
+    push.connect(places.address("results"))
+    supervisor.until(lambda: push.poll(0, zmq.POLLOUT))  # the handshake needs the supervisor's turns
+    while sent < MANY and push.poll(1000, zmq.POLLOUT):
+        push.send_multipart(LARGE)
+        sent += 1
+    assert 100 < sent < 400, "a few hundred wait in the supervisor's memory, and no more"
+    supervisor.server.wait(0)
+    assert 0 < len(list(supervisor.server.receive())) < 50, "and a turn takes a few dozen of so large ones"
+    push.context.destroy(0)
 
 
 def test_what_leaves_together_arrives_in_order(supervisor: Supervisor, places: Places, worker: Peer) -> None:
