@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import sys
+import time
 from typing import Any
 
 from producer import door
@@ -27,16 +28,15 @@ SECONDS = 10.0
 def main() -> int:
     """Do what the first line wants. Exit code 1: it was not heard, or refused."""
     control = socket.socket(fileno=os.dup(0))
-    control.settimeout(SECONDS)
     try:
         request = json.loads(_line(control))
+        control.settimeout(None)
         wants = request["wants"]
         if wants == "sandboxes":
             found = {"bwrap": choice.bwrap_problem(), "landlock": choice.landlock_problem()}
             control.sendall(json.dumps(found).encode() + b"\n")
             return 0
         if wants == "nursery" and _is_the_supervisors(request):
-            control.settimeout(None)
             _become_nursery(request)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ProducerError) as error:
         sys.stderr.write(f"a request that cannot be answered: {error!r}\n")
@@ -46,8 +46,9 @@ def main() -> int:
 
 
 def _line(control: socket.socket) -> bytes:
-    heard = b""
+    heard, deadline = b"", time.monotonic() + SECONDS
     while not heard.endswith(b"\n"):
+        control.settimeout(max(0.001, deadline - time.monotonic()))
         more = control.recv(65536)
         if not more or len(heard) > LONGEST:
             raise ValueError("no line")

@@ -19,7 +19,9 @@ import pytest
 from driving import Project, Supervisor, carriers
 
 from producer import door
+from producer.errors import SandboxMissing
 from producer.places import Places
+from producer.sandbox import choice
 from producer.wire import tokens
 
 Supervise = Callable[..., Supervisor]
@@ -135,6 +137,18 @@ def test_the_next_supervisor_adopts_what_the_unit_holds(project: Project, superv
     assert len(project.task(task)["attempts"]) == 1
     supervisor.stop()
     assert carriers(project.places.key) == []
+
+
+def test_which_sandboxes_work_is_asked_where_the_workers_are(
+    project: Project, unit: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = {"bwrap": choice.bwrap_problem(), "landlock": choice.landlock_problem()}
+    monkeypatch.setenv(door.DOOR, str(unit.path))
+    with pytest.raises(SandboxMissing, match="does not answer"):
+        choice.choose("auto")
+    unit.open()
+    assert {"bwrap": choice.bwrap_problem(), "landlock": choice.landlock_problem()} == here
+    assert len(unit.begun) == 1, "an answer is kept, that there is none is not"
 
 
 # ---- what the porter answers

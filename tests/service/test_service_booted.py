@@ -68,8 +68,11 @@ def test_a_service_from_its_installation_to_its_removal(service: Service) -> Non
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("sandbox", ["bwrap", "landlock", "none"])
-def test_a_real_agent_works_on_in_its_sandbox_over_a_restart(service: Service, sandbox: str) -> None:
+@pytest.mark.parametrize(
+    ("sandbox", "network"), [("bwrap", "full"), ("bwrap", "gateway"), ("landlock", "full"), ("none", "full")]
+)
+def test_a_real_agent_works_on_in_its_sandbox_over_a_restart(service: Service, sandbox: str, network: str) -> None:
+    service.booted.run("find", f"{PROJECT}/work", "-type", "f", "-delete")
     begun, go, seen = (f"{{cwd}}/work/{name}-{sandbox}" for name in ("begun", "go", "seen"))
     place = {"landlock": "$CLAUDE_CODE_TMPDIR"}.get(sandbox, "/tmp")
     first = f"echo kept >{place}/here; touch {begun}; until [ -e {go} ]; do sleep 0.1; done"
@@ -78,7 +81,7 @@ def test_a_real_agent_works_on_in_its_sandbox_over_a_restart(service: Service, s
     script = {"roles": {"code": [{"turns": [*turns, {"text": "Done."}]}]}}
     service.booted.write("/srv/script.yaml", json.dumps(script))
     closed = sandbox == "landlock"  # the closed unit: `auto` has to find that out
-    service.configure(5, sandbox="auto" if closed else sandbox, allowed_tools=["Bash"])
+    service.configure(5, sandbox="auto" if closed else sandbox, network=network, allowed_tools=["Bash"])
     service.ctl("service", "install", "--run-as", USER, *(["--landlock"] if closed else []), user="root")
     service.start_with("--rehearse /srv/script.yaml", "RestartSec=100ms")
     pid = service.serving()

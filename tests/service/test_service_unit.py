@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from producer.cli import execute
+from producer.cli import execute, service
 from producer.cli.unit import Unit, example, unit_names
 from producer.config import load_config
 from producer.config.environment import project_env
@@ -130,6 +131,30 @@ def test_a_dry_run_shows_the_unit_and_writes_nothing(here: Path, capsys: pytest.
     assert f"WorkingDirectory={here}\n" in shown.out
     assert "ai-producer-game.service" in shown.err
     assert not (here / "config").exists()
+
+
+def test_every_service_has_a_way_to_its_own_workers(here: Path) -> None:
+    for name, base in ((None, "ai-producer"), ("game", "ai-producer-game")):
+        supervisor, socket, workers = replace(unit(), name=name).texts().items()
+        assert [supervisor[0], socket[0], workers[0]] == [
+            f"{base}.service",
+            f"{base}-workers.socket",
+            f"{base}-workers@.service",
+        ]
+        assert f"Wants={base}-workers.socket\n" in supervisor[1]
+        assert f"PartOf={base}.service\n" in socket[1]
+        place = f"/run/ai-producer/{base}-workers.socket"
+        assert f"ListenStream={place}\n" in socket[1] and f"Environment=AI_PRODUCER_DOOR={place}\n" in supervisor[1]
+
+
+@pytest.mark.parametrize(("version", "refused"), [("249 (249.11)", True), ("252 (252.38)", False), ("", False)])
+def test_a_systemd_that_would_end_the_workers_is_refused(
+    monkeypatch: pytest.MonkeyPatch, version: str, refused: bool
+) -> None:
+    said = subprocess.CompletedProcess([], 0, stdout=f"systemd {version}\n+PAM\n")
+    monkeypatch.setattr(service.subprocess, "run", lambda *words, **more: said)
+    with pytest.raises(UsageError, match="250") if refused else nullcontext():
+        service._new_enough()
 
 
 def test_a_unit_of_somebody_else_is_left_alone(here: Path) -> None:

@@ -77,10 +77,16 @@ def test_workers_are_not_in_the_unit_of_their_supervisor(service: Service) -> No
     assert service.systemctl("show", "--value", "-p", "ActiveState", SOCKET) == "inactive"
 
 
-def test_the_end_of_all_workers_is_not_the_supervisors(service: Service) -> None:
+def test_neither_unit_goes_down_with_the_other(service: Service) -> None:
     service.ctl("service", "install", "--run-as", USER, user="root")
-    service.start_with("--invoker echo")
-    supervisor, fleet = service.serving(), service.fleet()
+    service.start_with("--invoker echo", "RestartSec=100ms")
+    first, fleet = service.serving(), service.fleet()
+    task = service.begin(8)
+    service.systemctl("kill", "--signal=KILL", UNIT)
+    supervisor = service.serving(after=first)
+    assert service.fleet() == fleet, "nor is its end theirs"
+    service.finished_once(task)
+
     task = service.begin(5)
     service.systemctl("kill", "--signal=KILL", WORKERS)
     done = until(lambda: (t := service.task(task))["status"] == "done" and t, what="its end", why=service.journal)
