@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from producer.door import DOOR
+from producer import workers_unit
 from producer.errors import UsageError
 
 BASE = "ai-producer"
@@ -49,21 +49,21 @@ class Unit:
         supervisor, socket, workers = unit_names(self.name)
         self._check()
         values = {"project": self.project, "user": self.user, "python": self.python, "config": self.config}
-        values |= {"program": self.program, "supervisor": supervisor, "workers": workers, "door_unit": socket}
+        values |= {"program": self.program, "supervisor": supervisor, "workers": workers, "socket_unit": socket}
         values["credentials"] = "".join(f"LoadCredential={name}:{path}\n" for name, path in self.credentials.items())
         if self.user is None:
             return {supervisor: _template("user.service").format(**values)}
         if self.landlock:
             values |= {
-                "door": "",
+                "wants": "",
                 "environment": "",
                 "closed": CLOSED.format("agents are held by Landlock") + self._closed(LANDLOCK_CALLS),
             }
             return {supervisor: _template("system.service").format(**values)}
         values["socket"] = f"{RUNTIME}/{socket}"
         opened = {"closed": self._closed(LANDLOCK_CALLS + BUBBLEWRAP_CALLS)}
-        values["door"] = f"Wants={socket}\nAfter={socket}\n"
-        values["environment"] = f"Environment={DOOR}={values['socket']}\n"
+        values["wants"] = f"Wants={socket}\nAfter={socket}\n"
+        values["environment"] = f"Environment={workers_unit.VARIABLE}={values['socket']}\n"
         values["closed"] = CLOSED.format(f"agents live in {workers}") + self._closed("")
         return {
             supervisor: _template("system.service").format(**values),

@@ -10,7 +10,7 @@ import subprocess
 from enum import StrEnum
 from functools import cache
 
-from producer import door
+from producer import workers_unit
 from producer.errors import SandboxMissing
 from producer.sandbox import confine
 
@@ -60,7 +60,7 @@ def in_force(setting: str, network: str = "full") -> str:
 
 def bwrap_problem() -> str | None:
     """Why bubblewrap does not work where workers are; None where it does."""
-    if where := door.address():
+    if where := workers_unit.address():
         return _elsewhere(where, Way.BWRAP)
     return _tried(OWN_PROC) and _tried(OUTER_PROC)
 
@@ -94,7 +94,7 @@ def _tried(proc: tuple[str, ...]) -> str | None:
 
 def landlock_problem() -> str | None:
     """Why Landlock does not work where workers are; None where it does."""
-    if where := door.address():
+    if where := workers_unit.address():
         return _elsewhere(where, Way.LANDLOCK)
     abi = confine.abi()
     if abi >= confine.LEAST_ABI:
@@ -111,4 +111,4 @@ def _elsewhere(where: str, way: Way) -> str | None:
 
 @cache
 def _asked(where: str) -> dict[str, str | None]:
-    return door.sandboxes(where)  # an error is not kept: the next question is asked again
+    return workers_unit.sandboxes(where)  # an error is not kept: the next question is asked again

@@ -4,8 +4,9 @@
    while the fleet is whole. Until it is ready no worker is started. One that dies, or does not answer, is done
    without: workers are then started one by one, as fresh processes.
 2. A forked worker is no child of ours. Its pidfd says when it has gone.
-3. Where workers belong into a systemd unit of their own (producer/door.py), the nursery is begun there, and nothing
-   takes its place: a worker that was started here could not enclose its agents. It is asked for again after a pause.
+3. Where workers belong into a systemd unit of their own (producer/workers_unit.py), the nursery is begun there, and
+   nothing takes its place: a worker that was started here could not enclose its agents. It is asked for again after a
+   pause.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from producer import door
+from producer import workers_unit
 from producer.supervisor.kernel import Child, Kernel, spawn
 from producer.wire import tokens
 
@@ -56,7 +57,7 @@ class Nursery:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._door = door.address()
+        self._elsewhere = workers_unit.address()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._began = self._wanted = 0.0
@@ -123,7 +124,7 @@ class Nursery:
 
     def _start(self, env: Mapping[str, str]) -> None:
         try:
-            self._control = self._knock(self._door, env) if self._door else self._bear(env)
+            self._control = self._knock(self._elsewhere, env) if self._elsewhere else self._bear(env)
         except OSError:
             self._give_up()
             return
@@ -143,8 +144,8 @@ class Nursery:
 
     def _knock(self, where: str, env: Mapping[str, str]) -> socket.socket:
         places = self._kernel.places
-        return door.knock(where, {
-            "wants": "nursery", "ledger": str(places.ledger), "proof": door.proof(tokens.secret(places)),
+        return workers_unit.knock(where, {
+            "wants": "nursery", "ledger": str(places.ledger), "proof": workers_unit.proof(tokens.secret(places)),
             "invoker": self._kernel.options.invoker, "env": dict(env),
         })  # fmt: skip
 
@@ -161,7 +162,7 @@ class Nursery:
     def _give_up(self) -> None:
         if not self._failed:
             self._kernel.audit("nursery_failed")
-        self._failed, self._useless = True, self._door is None
+        self._failed, self._useless = True, self._elsewhere is None
         self._again = self._kernel.monotonic() + PAUSE_SECONDS
         self.close()
 

@@ -1,4 +1,4 @@
-"""What systemd starts in the workers' unit for every connection to its socket; see producer/door.py.
+"""What systemd starts in the workers' unit for every connection to its socket; see producer/workers_unit.py.
 
     python -P -m producer.workers.porter        with the connection as its stdin
 
@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from producer import door
+from producer import workers_unit
 from producer.errors import ProducerError
 from producer.places import Places
 from producer.sandbox import choice
@@ -61,7 +61,7 @@ def _is_the_supervisors(request: dict[str, Any]) -> bool:
     places = Places.of(str(request["ledger"]))
     if not (places.keys / tokens.FILE).is_file():
         return False
-    return hmac.compare_digest(door.proof(tokens.secret(places)), str(request["proof"]))
+    return hmac.compare_digest(workers_unit.proof(tokens.secret(places)), str(request["proof"]))
 
 
 def _become_nursery(request: dict[str, Any]) -> None:

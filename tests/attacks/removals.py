@@ -40,7 +40,7 @@ REMOVALS = (
     Removal("a session that is a path", f"{WIRE}messages.py", 'Session = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\\Z")]', "Session = str", f"{WORKER}test_results[a session that is a path]"),
     Removal("a throttle without end", f"{WIRE}messages.py", "Seconds = Annotated[float, Meta(ge=0, le=1e11)]", "Seconds = float", f"{WORKER}test_results[a throttle that never ends]"),
     # who speaks
-    Removal("a nursery outside every sandbox", "producer/workers/porter.py", 'hmac.compare_digest(door.proof(tokens.secret(places)), str(request["proof"]))', "True", "tests/process/test_process_door.py::test_a_nursery_needs_the_proof"),
+    Removal("a nursery outside every sandbox", "producer/workers/porter.py", 'hmac.compare_digest(workers_unit.proof(tokens.secret(places)), str(request["proof"]))', "True", "tests/process/test_process_workers_unit.py::test_a_nursery_needs_the_proof"),
     Removal("a result for another's attempt", "producer/supervisor/runs.py", "peer.role != run.role or peer.name != run.worker:", "False:", f"{WORKER}test_a_result_for_anothers_attempt_is_a_forgery"),
     Removal("a result for an attempt of one's own role", "producer/supervisor/runs.py", "peer.role != run.role or peer.name != run.worker:", "peer.role != run.role:", f"{WORKER}test_a_result_for_an_attempt_of_ones_own_role_is_a_forgery_too"),
     Removal("a tool in another's name", "producer/supervisor/control.py", 'peer.kind != "worker" or run.worker != peer.name:', "False:", f"{WORKER}test_a_tool_called_in_the_name_of_anothers_attempt"),

@@ -144,7 +144,10 @@ def test_every_service_has_a_way_to_its_own_workers(here: Path) -> None:
         assert f"Wants={base}-workers.socket\n" in supervisor[1]
         assert f"PartOf={base}.service\n" in socket[1]
         place = f"/run/ai-producer/{base}-workers.socket"
-        assert f"ListenStream={place}\n" in socket[1] and f"Environment=AI_PRODUCER_DOOR={place}\n" in supervisor[1]
+        assert (
+            f"ListenStream={place}\n" in socket[1]
+            and f"Environment=AI_PRODUCER_WORKERS_UNIT={place}\n" in supervisor[1]
+        )
 
 
 @pytest.mark.parametrize(("version", "refused"), [("249 (249.11)", True), ("252 (252.38)", False), ("", False)])

@@ -1,6 +1,6 @@
 """The way into the workers' unit: where agents live in another systemd unit than the supervisor (docs/service.md).
 
-The supervisor's unit may make no namespace and mount nothing; the workers' unit may, because bubblewrap must. DOOR
+The supervisor's unit may make no namespace and mount nothing; the workers' unit may, because bubblewrap must. VARIABLE
 names the socket of that unit. systemd answers every connection with a process of the unit, producer/workers/porter.py,
 which has the connection as its stdin. The first line says what is wanted:
 
@@ -22,14 +22,14 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
-DOOR = "AI_PRODUCER_DOOR"
+VARIABLE = "AI_PRODUCER_WORKERS_UNIT"
 CONNECT_SECONDS = 5.0
 TRIALS_SECONDS = 40.0  # a start of Python, and of bubblewrap up to twice
 
 
 def address() -> str | None:
     """The socket of the workers' unit; None where workers belong into the unit, or no unit, of this process."""
-    return os.environ.get(DOOR)
+    return os.environ.get(VARIABLE)
 
 
 def knock(where: str, request: Mapping[str, Any]) -> socket.socket:

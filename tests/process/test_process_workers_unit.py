@@ -18,7 +18,7 @@ import psutil
 import pytest
 from driving import Project, Supervisor, carriers
 
-from producer import door
+from producer import workers_unit
 from producer.errors import SandboxMissing
 from producer.places import Places
 from producer.sandbox import choice
@@ -65,7 +65,7 @@ class Unit:
 
 @pytest.fixture
 def unit(project: Project) -> Iterator[Unit]:
-    there = Unit(project.root.parent / "door", project.env)
+    there = Unit(project.root.parent / "unit", project.env)
     yield there
     there.close()
     for process in there.begun:
@@ -74,7 +74,7 @@ def unit(project: Project) -> Iterator[Unit]:
 
 def through(unit: Unit, **more: Any) -> dict[str, Any]:
     """How a supervisor is started that knows of the unit."""
-    return {"env": {door.DOOR: str(unit.path)}, **more}
+    return {"env": {workers_unit.VARIABLE: str(unit.path)}, **more}
 
 
 def test_workers_are_begun_in_their_unit_and_nothing_of_them_outside(
@@ -86,7 +86,9 @@ def test_workers_are_begun_in_their_unit_and_nothing_of_them_outside(
     pids = {worker["pid"] for worker in supervisor.workers()}
     [nursery] = unit.pids()
     assert {psutil.Process(pid).ppid() for pid in pids} == {nursery}
-    assert all(door.DOOR not in psutil.Process(pid).environ() for pid in pids), "they need no way to more of them"
+    assert all(workers_unit.VARIABLE not in psutil.Process(pid).environ() for pid in pids), (
+        "they need no way to more of them"
+    )
     assert set(carriers(project.places.key)) == {*pids, nursery}
     project.file_task()
     supervisor.until_count("done", 1)
@@ -143,7 +145,7 @@ def test_which_sandboxes_work_is_asked_where_the_workers_are(
     project: Project, unit: Unit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = {"bwrap": choice.bwrap_problem(), "landlock": choice.landlock_problem()}
-    monkeypatch.setenv(door.DOOR, str(unit.path))
+    monkeypatch.setenv(workers_unit.VARIABLE, str(unit.path))
     with pytest.raises(SandboxMissing, match="does not answer"):
         choice.choose("auto")
     unit.open()
@@ -182,16 +184,16 @@ def test_it_says_which_sandboxes_work_where_it_is(project: Project) -> None:
 
 def test_a_nursery_needs_the_proof(project: Project) -> None:
     places = project.places.make()
-    proof = door.proof(tokens.secret(places))
+    proof = workers_unit.proof(tokens.secret(places))
     assert asked(project.env, wanted(places, proof=proof)) == (0, b"ready\n")
-    for false in ("", proof[:-1] + "x", None, door.proof(b"another")):
+    for false in ("", proof[:-1] + "x", None, workers_unit.proof(b"another")):
         assert asked(project.env, wanted(places, proof=false)) == (1, b""), false
 
 
 def test_a_ledger_of_ones_own_opens_nothing(project: Project, tmp_path: Path) -> None:
     """An agent can make a secret where it may write, but the unit looks where its own private directories are."""
     mine = Places.of(tmp_path / "mine.db", {"XDG_STATE_HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path)}).make()
-    assert asked(project.env, wanted(mine, proof=door.proof(tokens.secret(mine)))) == (1, b"")
+    assert asked(project.env, wanted(mine, proof=workers_unit.proof(tokens.secret(mine)))) == (1, b"")
     assert not (Places.of(mine.ledger, project.env).keys / tokens.FILE).exists(), "nor is a secret made by asking"
 
 
