@@ -170,8 +170,10 @@ def test_a_project_without_a_repository_is_refused_in_one_line(project: Project)
     project.configure({"code": {"workspace": "worktree"}})
     ran = project.producerctl("run", "--once", "--invoker", "echo")
     [refusal] = [line for line in ran.stderr.splitlines() if line.startswith("error:")]
+    lines = project.file.read_text().splitlines()
+    [number] = [number for number, line in enumerate(lines, 1) if line.strip().startswith("workspace:")]
     assert ran.returncode == 2 and refusal == (
-        f"error: {project.file}:12: budget.agents.code.workspace: worktree is not possible: "
+        f"error: {project.file}:{number}: budget.agents.code.workspace: worktree is not possible: "
         f"{project.root} is not in a git repository: run `git init` and commit"
     )
     assert not (project.state / "ledger.db").exists()
