@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,6 +79,13 @@ def test_private_directories_that_others_may_enter_are_a_failure(project: Projec
 def test_a_socket_path_that_is_too_long_is_a_failure(project: Project) -> None:
     found = findings(project, code=1, ANTHROPIC_API_KEY="k", XDG_RUNTIME_DIR="/" + "x" * 100)
     assert any("XDG_RUNTIME_DIR" in check["mend"] + check["detail"] for check in found.values())
+
+
+@pytest.mark.parametrize("where", ["tcp", "tcp://127.0.0.1:7600"])
+def test_over_tcp_the_length_of_a_path_is_no_matter(project: Project, tmp_path: Path, where: str) -> None:
+    project.config.write_text(project.config.read_text() + f"sockets: {where}\n")
+    found = findings(project, ANTHROPIC_API_KEY="k", XDG_RUNTIME_DIR=str(tmp_path / ("x" * 100)))
+    assert found["sockets"]["status"] == "ok" and where[:3] in found["sockets"]["detail"]
 
 
 def test_an_armed_switch_a_stale_table_and_escalations_are_warnings(project: Project) -> None:
