@@ -51,6 +51,7 @@ from producer.version import __version__
 log = logging.getLogger("producer.supervisor")
 TURN = 0.25
 LAST_WORDS = 3.0
+FEWEST = 64  # messages of a socket that a turn takes at least, if they are there
 
 
 class Loop:
@@ -194,7 +195,8 @@ class Loop:
     def _turn(self, readable: set[int]) -> None:
         kernel = self._kernel
         kernel.listened = kernel.server.listeners()
-        arrived = list(kernel.server.receive())
+        # Half of what runs, so that workers have the other half to do while this half is settled.
+        arrived = list(kernel.server.receive(max(FEWEST, len(self._runs.by_attempt) // 2)))
         with kernel.store.transaction():
             self._wall_clock.look()
             self._heed_signals(readable)
