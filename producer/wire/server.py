@@ -29,7 +29,7 @@ from producer.wire.sockets import _NOW, _send
 
 Name = Literal["tasks", "results", "control"]
 MARK = 200  # deliveries of one peer, each of at most BATCH messages, that wait to be read: then it is held up
-SHARE = 8192  # bytes of a delivery that count as one message in what a turn takes
+MOST_BYTES = 16 << 20  # of one socket, at once; a single delivery may pass it
 KINDS = (("tasks", zmq.ROUTER), ("results", zmq.PULL), ("control", zmq.ROUTER), ("events", zmq.XPUB))
 
 
@@ -95,18 +95,18 @@ class Server:
         return {item for item, _ in ready if isinstance(item, int)}
 
     def receive(self, limit: int = 2_000) -> Iterator[Incoming | Malformed]:
-        """What has arrived, about ``limit`` messages of SHARE bytes a socket: tasks, then results, then control."""
+        """What has arrived, about ``limit`` messages or MOST_BYTES a socket: tasks, then results, then control."""
         names: tuple[Name, ...] = ("tasks", "results", "control")
         for name in names:
-            socket, left = self._sockets[name], limit
-            while left > 0 and socket.poll(0):  # asking is five times as quick as being refused
+            socket, left, room = self._sockets[name], limit, MOST_BYTES
+            while left > 0 and room > 0 and socket.poll(0):  # asking is five times as quick as being refused
                 try:
                     parts = socket.recv_multipart(_NOW, copy=False)
                 except zmq.Again:  # what was there was of a connection that has gone
                     break
                 if self._door.unknown:
                     self._door.heard(parts[-1])
-                left -= sum(map(len, parts)) // SHARE
+                room -= sum(map(len, parts))
                 for item in _read(name, parts):
                     left -= 1
                     yield item
