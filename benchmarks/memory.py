@@ -14,6 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -43,9 +44,11 @@ def row(name: str, target: str, pids: Iterable[int]) -> str:
 
 def claude(worker: int) -> list[int]:
     """The claude processes below a worker (not their launchers)."""
-    return [
-        child.pid for child in psutil.Process(worker).children(recursive=True) if Path(child.exe()).name == "claude"
-    ]
+    found = []
+    for child in psutil.Process(worker).children(recursive=True):
+        with suppress(psutil.Error):  # it may be about to go
+            found += [child.pid] if Path(child.exe()).name == "claude" else []
+    return found
 
 
 def done(ledger: Path) -> int:
