@@ -109,11 +109,11 @@ def head(app: App, as_json: bool) -> None:
     """
     from producer.ledger import checkpoints, export
 
-    try:
-        with app.client(create=False) as client:
+    with app.client(create=False) as client:
+        try:
             client.perform("sign_audit")
-    except ProducerError as error:
-        screen.warn(f"this is not the newest row: {error}")
+        except ProducerError as error:
+            screen.warn(f"this is not the newest row: {error}")
     with app.reader() as reader:
         newest, rows = checkpoints.newest(reader.db), export.head(reader).seq
         if newest is None:

@@ -23,6 +23,13 @@ def written(project: Project) -> Project:
     return project
 
 
+@pytest.mark.parametrize("missing", ["config", "ledger"])
+def test_what_is_not_there_is_said_once(written: Project, missing: str) -> None:
+    getattr(written, missing).unlink()
+    told = written.run("audit", "head", code=2)
+    assert told.stdout == "" and len(told.stderr.splitlines()) == 1 and told.stderr.startswith("error: ")
+
+
 def tamper(project: Project, *statements: str) -> None:
     """What somebody does who can write the file."""
     with sqlite3.connect(project.ledger) as connection:
