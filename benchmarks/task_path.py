@@ -29,7 +29,7 @@ PACKAGE = str(Path(producer.__file__).parent) + os.sep
 EVERY = 0.001
 PARTS = {
     "wire/codec.py": "encode and decode messages", "wire/messages.py": "encode and decode messages",
-    "wire/server.py": "sockets: receive and send", "wire/sockets.py": "sockets: receive and send",
+    "wire/server.py": "sockets: receive and send", "wire/transport.py": "sockets: receive and send",
     "ledger/audit.py": "audit rows and their chain",
     "ledger/queue.py": "queue: what is ready, dependents", "ledger/attempts.py": "attempts: claim and settle",
     "ledger/accounts.py": "money: holds and bookings", "ledger/figures.py": "money: holds and bookings",

@@ -1,11 +1,7 @@
-"""The ends of those who ask and listen: producerctl, LedgerClient, the dashboard. See sockets.py for the four sockets.
-
-Nothing here needs an event loop, so that a command which asks one question does not import asyncio for it.
-"""
+"""The ends of those who ask and listen: producerctl, LedgerClient, the dashboard. The four sockets: see sockets.py."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,56 +10,11 @@ import zmq
 
 from producer.errors import NoSupervisor
 from producer.places import Places
-from producer.wire.auth import KeyPair, Keys
-from producer.wire.codec import MAX_BODY, decode, encode
+from producer.wire.codec import decode, encode
 from producer.wire.messages import Event, JsonObject, Reply, Request
+from producer.wire.transport import Line, dial
 
-Socket = zmq.Socket[bytes]
-MARK = 20_000
 _LOOK = 0.25  # seconds between two looks at whether the supervisor is still there
-
-
-def configure(socket: Socket, keys: KeyPair, server: bytes | None) -> None:
-    """What every socket has: keys, the limit of a message, marks."""
-    socket.linger = 0
-    socket.setsockopt(zmq.MAXMSGSIZE, MAX_BODY + 1024)
-    socket.sndhwm = socket.rcvhwm = MARK
-    socket.curve_publickey, socket.curve_secretkey = keys.public, keys.secret
-    if server is None:
-        socket.curve_server = True
-    else:
-        socket.curve_serverkey = server
-
-
-def dial(context: Callable[[], zmq.Context[Socket]], kind: int, places: Places, name: str, socket_name: str) -> Socket:
-    """A client's end. The keys first: a context that is left to the collector swallows a Ctrl-C when it is closed."""
-    keys = Keys(places)
-    own, server = keys.load(name), keys.server().public
-    socket = context().socket(kind)
-    configure(socket, own, server)
-    socket.setsockopt(zmq.RECONNECT_IVL, 50)
-    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
-    socket.setsockopt(zmq.HANDSHAKE_IVL, 30_000)
-    if kind == zmq.DEALER:
-        socket.identity = name.encode() if socket_name == "tasks" else os.urandom(9).hex().encode()
-    return socket
-
-
-class Line:
-    """A socket's connection to where the supervisor listens. Made before there is one, it waits for it there."""
-
-    def __init__(self, socket: Socket, places: Places, name: str) -> None:
-        self._socket, self._places, self._name = socket, places, name
-        self._address = places.address(name)
-        socket.connect(self._address)
-
-    def follow(self) -> None:
-        """Go where the supervisor listens now, if that is elsewhere; what was on its way to the old place is lost."""
-        address = self._places.address(self._name)
-        if address != self._address:
-            self._socket.disconnect(self._address)
-            self._socket.connect(address)
-            self._address = address
 
 
 class Control:

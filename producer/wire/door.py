@@ -18,7 +18,7 @@ from contextlib import suppress
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from producer.wire.client import Socket
+from producer.wire.transport import Socket
 
 HANDSHAKE = 10.0
 MOST = 2_000

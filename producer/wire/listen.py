@@ -13,10 +13,9 @@ import zmq
 
 from producer.errors import WireError
 from producer.places import Places
-from producer.wire.client import Line, dial
 from producer.wire.codec import decode
 from producer.wire.messages import Event
-from producer.wire.sockets import _NOW
+from producer.wire.transport import NOW, Line, dial
 
 _BURST = 200  # events read in one turn of the asyncio loop
 
@@ -50,7 +49,7 @@ class AsyncEvents:
             if self._socket.closed:
                 return
             try:
-                event = decode(self._socket.recv_multipart(_NOW)[1:])
+                event = decode(self._socket.recv_multipart(NOW)[1:])
             except zmq.Again:
                 return
             except WireError:

@@ -21,14 +21,13 @@ import zmq
 from producer.errors import CannotListen, WireError
 from producer.places import IPC, LOOPBACK, Places
 from producer.wire.auth import Gatekeeper, Keys, Peer, write_private
-from producer.wire.client import Socket, configure
 from producer.wire.codec import BATCH, apart, decode, encode
 from producer.wire.door import HANDSHAKE, Door
 from producer.wire.messages import Event, Message
-from producer.wire.sockets import _NOW, _send
+from producer.wire.transport import NOW, Socket, configure, send_frames
 
 Name = Literal["tasks", "results", "control"]
-MARK = 200  # deliveries of one peer, each of at most BATCH messages, that wait to be read: then it is held up
+RECEIVE_MARK = 200  # deliveries of one peer, each of at most BATCH messages, that wait to be read: then it is held up
 MOST_BYTES = 16 << 20  # of one socket, at once; a single delivery may pass it
 KINDS = (("tasks", zmq.ROUTER), ("results", zmq.PULL), ("control", zmq.ROUTER), ("events", zmq.XPUB))
 
@@ -101,7 +100,7 @@ class Server:
             socket, left, room = self._sockets[name], limit, MOST_BYTES
             while left > 0 and room > 0 and socket.poll(0):  # asking is five times as quick as being refused
                 try:
-                    parts = socket.recv_multipart(_NOW, copy=False)
+                    parts = socket.recv_multipart(NOW, copy=False)
                 except zmq.Again:  # what was there was of a connection that has gone
                     break
                 if self._door.unknown:
@@ -118,20 +117,20 @@ class Server:
         """
         try:
             for frames in [_together(messages[at : at + BATCH]) for at in range(0, len(messages), BATCH)]:
-                _send(self._sockets[socket], [address, *frames])
+                send_frames(self._sockets[socket], [address, *frames])
         except zmq.ZMQError:
             return False
         return True
 
     def publish(self, event: Event) -> None:
         """Tell whoever listens on the events socket. The topic is the event's kind."""
-        _send(self._sockets["events"], [event.kind.encode(), *encode(event)])
+        send_frames(self._sockets["events"], [event.kind.encode(), *encode(event)])
 
     def listeners(self) -> bool:
         """Whether anybody listens on the events socket: without one, no event need be made."""
         while self._sockets["events"].poll(0):
             with suppress(zmq.Again):
-                said = self._sockets["events"].recv(_NOW, copy=False)
+                said = self._sockets["events"].recv(NOW, copy=False)
                 self._door.heard(said)
                 self._listened = said.bytes[:1] == b"\x01"
         return self._listened
@@ -151,7 +150,7 @@ def _listener(context: zmq.Context[Socket], name: str, kind: int, keys: Keys) ->
     configure(socket, keys.server(), None)
     socket.zap_domain = name.encode()
     socket.setsockopt(zmq.HANDSHAKE_IVL, int(HANDSHAKE * 1000))
-    socket.rcvhwm = MARK
+    socket.rcvhwm = RECEIVE_MARK
     if kind == zmq.ROUTER:
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     return socket

@@ -22,20 +22,11 @@ import zmq
 
 from producer.errors import WireError
 from producer.places import Places
-from producer.wire.client import MARK, Line, Socket, dial
 from producer.wire.codec import BATCH, apart, decode, encode
 from producer.wire.messages import Message, Progress
+from producer.wire.transport import MARK, NOW, Line, Socket, dial, send_frames
 
-_NOW = int(zmq.NOBLOCK)
-_MORE = int(zmq.NOBLOCK) | int(zmq.SNDMORE)
 _AGAIN = 0.02  # seconds until a send that the socket did not take is tried again
-
-
-def _send(socket: Socket, frames: list[bytes]) -> None:
-    """Send without waiting. Plain integers for flags: pyzmq's enums cost more than the rest of the call."""
-    for frame in frames[:-1]:
-        socket.send(frame, _MORE)
-    socket.send(frames[-1], _NOW)
 
 
 class AsyncPeer:
@@ -95,13 +86,13 @@ class AsyncPeer:
             return
         while self._outbox:
             try:
-                _send(self._socket, self._outbox[0])
+                send_frames(self._socket, self._outbox[0])
             except zmq.Again:
                 break
             self._outbox.popleft()
         while True:
             try:
-                frames = self._socket.recv_multipart(_NOW)
+                frames = self._socket.recv_multipart(NOW)
             except zmq.Again:
                 break
             for one in apart(frames):
@@ -162,7 +153,7 @@ class AsyncPush:
         while self._outbox:
             batch = list(islice(self._outbox, BATCH))
             try:
-                _send(self._socket, [*batch[0], *(frame for frames in batch[1:] for frame in frames[1:])])
+                send_frames(self._socket, [*batch[0], *(frame for frames in batch[1:] for frame in frames[1:])])
             except zmq.Again:
                 self._next = self._loop.call_later(_AGAIN, self._flush)
                 return

@@ -20,7 +20,6 @@ import os
 import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -51,13 +50,13 @@ from producer.wire.messages import (
 from producer.wire.outbox import Outbox
 from producer.workers.attempt import run_attempt
 from producer.workers.calls import Calls
+from producer.workers.deliveries import Deliveries, Push
 from producer.workers.register import Register
 from producer.workers.runner import Runner, Stop
 
 log = logging.getLogger("producer.worker")
 TICK = 0.1
 HELLO_AGAIN = 5.0
-RESEND_AFTER = 10.0
 LAST_WORDS = 2.0
 REMEMBERED = 1000  # tasks, so that one that comes twice is not run twice
 ALONE_AFTER = 15.0  # a living supervisor asks after five silent seconds
@@ -72,16 +71,6 @@ class Peer(Protocol):
 
     async def recv(self) -> Message:
         """The next message."""
-
-    def follow(self) -> None:
-        """Go where the supervisor listens now."""
-
-
-class Push(Protocol):
-    """What the session needs of the results socket; see wire.sockets.AsyncPush."""
-
-    def post(self, message: Message) -> None:
-        """Queue a message."""
 
     def follow(self) -> None:
         """Go where the supervisor listens now."""
@@ -107,20 +96,19 @@ class Session:
     def __init__(
         self, settings: Settings, runner: Runner, outbox: Outbox, peer: Peer, push: Push, register: Register
     ) -> None:
-        self._set, self._runner, self._outbox = settings, runner, outbox
+        self._set, self._runner = settings, runner
         self._peer, self._push, self._register = peer, push, register
         self._queue: deque[TaskMsg] = deque()
         self._taken: OrderedDict[str, None] = OrderedDict()  # a dict's oldest key is found by looking at all that went
-        self._unkept: dict[str, Result] = {}
+        self._deliveries = Deliveries(outbox, push)
         self._current: tuple[TaskMsg, Stop] | None = None
-        self._arrived, self._acked = asyncio.Event(), asyncio.Event()
+        self._arrived = asyncio.Event()
         self._calls = Calls(peer.post)
         self._supervisor: str | None = None
         self._welcomed = self._warm = self._draining = False
         self._leave: str | None = None
         self._announced = 0
         self._heard = self._greeted = time.monotonic()
-        self._sent: dict[str, float] = {}
         self._bound = settings.places.bound()
         self._switch = killswitch.read(settings.kill_switch)
         self.stuck = self._said_goodbye = False
@@ -182,7 +170,7 @@ class Session:
         finally:
             self._current = None
             self._calls.forget(task.attempt)
-        self._deliver(ended.result)
+        self._deliveries.deliver(ended.result)
         self._register.write(None)
         if ended.stuck:
             self.stuck, self._leave = True, "a run could not be ended inside this process"
@@ -197,7 +185,7 @@ class Session:
         if (reason := self._forbidden()) is not None:
             self._return(task, reason)
         elif self._current is None and not self._queue and (result := self._at_once(task)) is not None:
-            self._deliver(result)  # which says with its session that it has begun
+            self._deliveries.deliver(result)  # which says with its session that it has begun
         else:
             self._queue.append(task)
             self._arrived.set()
@@ -220,17 +208,9 @@ class Session:
             self._return(self._queue.popleft(), reason)
 
     def _return(self, task: TaskMsg, reason: str) -> None:
-        self._deliver(Result(attempt=task.attempt, task=task.task, outcome="cancelled", error=f"not begun: {reason}"))
-
-    def _deliver(self, result: Result) -> None:
-        """Outbox first, then the socket. A disk that refuses must not keep the result from the supervisor."""
-        try:
-            self._outbox.put(result)
-        except OSError as problem:
-            log.error("result of %s could not be kept: %s", result.attempt, problem)
-            self._unkept[result.attempt] = result
-        self._sent[result.attempt] = time.monotonic()
-        self._push.post(result)
+        self._deliveries.deliver(
+            Result(attempt=task.attempt, task=task.task, outcome="cancelled", error=f"not begun: {reason}")
+        )
 
     def _emit(self, message: Progress | Started) -> None:
         if isinstance(message, Started):
@@ -251,15 +231,11 @@ class Session:
             case TaskMsg():
                 self._take(message)
             case Ack():
-                self._outbox.remove(*message.attempts)
-                for attempt in message.attempts:
-                    self._unkept.pop(attempt, None)
-                    self._sent.pop(attempt, None)
-                self._acked.set()
+                self._deliveries.acknowledged(message.attempts)
             case Reply():
                 self._calls.answered(message)
             case Ping():
-                self._peer.post(Pong(running=self._in_hand(), outbox=[*self._outbox.attempts(), *self._unkept]))
+                self._peer.post(Pong(running=self._in_hand(), outbox=self._deliveries.attempts()))
                 self._calls.ask_again()  # it has heard nothing of us: what we said may have been lost
                 if self._announced:
                     self._peer.post(Ready(free=self._announced))
@@ -299,9 +275,7 @@ class Session:
         if again:
             log.info("supervisor %s took over", message.supervisor)
             self._calls.ask_again()
-        for result in self._results():
-            self._sent[result.attempt] = self._heard
-            self._push.post(result)
+        self._deliveries.send_all()
         self._announced = 0
         self._announce()
 
@@ -317,17 +291,13 @@ class Session:
                 pid_start=self._register.pid_start,
                 version=__version__,
                 running=self._in_hand(),
-                outbox=[*self._outbox.attempts(), *self._unkept],
+                outbox=self._deliveries.attempts(),
             )
         )
 
     def _in_hand(self) -> list[str]:
         """The attempts that run or wait here."""
         return [task.attempt for task in ([self._current[0]] if self._current else []) + list(self._queue)]
-
-    def _results(self) -> list[Result]:
-        """What is not acknowledged: on disk, or where the disk refused, in memory."""
-        return [*self._outbox.results(), *self._unkept.values()]
 
     def _announce(self) -> None:
         free = self._set.prefetch - len(self._queue) - (self._current is not None)
@@ -361,7 +331,7 @@ class Session:
             elif not self._welcomed and now - self._greeted > HELLO_AGAIN:
                 self._greet()
             if self._welcomed:
-                self._resend(now)
+                self._deliveries.send_late(now)
             if self._current and now - self._heard > ALONE_AFTER:
                 self._current[1].touch()
             idle = self._current is None and not self._queue
@@ -373,13 +343,6 @@ class Session:
         if self._switch.now and self._current:
             self._current[1].set(f"kill switch: {self._switch.reason or 'armed'}", grace=KILL_GRACE)
 
-    def _resend(self, now: float) -> None:
-        late = [attempt for attempt, at in self._sent.items() if now - at > RESEND_AFTER]
-        for result in self._results() if late else ():
-            if result.attempt in late:
-                self._sent[result.attempt] = now
-                self._push.post(result)
-
     def _say_goodbye(self) -> None:
         """Before the last acknowledgement: what came until then would be given back, and come again."""
         if not self._said_goodbye:
@@ -390,8 +353,4 @@ class Session:
         """Give the supervisor a moment to acknowledge what it was sent."""
         self._say_goodbye()
         self._give_back(self._leave or "leaving")
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS):
-                while self._outbox or self._unkept:
-                    self._acked.clear()
-                    await self._acked.wait()
+        await self._deliveries.settled(LAST_WORDS)

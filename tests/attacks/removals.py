@@ -47,7 +47,7 @@ REMOVALS = (
     Removal("a worker's key on an operator's socket", f"{WIRE}auth.py", "if peer and peer.kind not in", "if False and peer.kind not in", f"{WORKER}test_a_workers_key_opens_no_operators_socket"),
     Removal("a connection that calls itself another", f"{WIRE}server.py", 'if name == "tasks" and address != peer.name.encode():', "if False:", f"{KEYS}test_the_peer_is_that_of_the_key_whatever_the_connection_calls_itself"),
     Removal("a key that nobody issued", f"{WIRE}auth.py", "peer = self.keys.who(z85.encode(credentials[0]))", 'peer = self.keys.who(z85.encode(credentials[0])) or Peer("operator", "operator")', f"{KEYS}test_a_stranger_is_not_heard"),
-    Removal("a message over the limit", f"{WIRE}client.py", "    socket.setsockopt(zmq.MAXMSGSIZE, MAX_BODY + 1024)\n", "", f"{KEYS}test_a_message_over_the_limit_ends_the_connection_and_not_the_server"),
+    Removal("a message over the limit", f"{WIRE}transport.py", "    socket.setsockopt(zmq.MAXMSGSIZE, MAX_BODY + 1024)\n", "", f"{KEYS}test_a_message_over_the_limit_ends_the_connection_and_not_the_server"),
     Removal("a crowd that says nothing", f"{WIRE}door.py", "if len(self.unknown) > self._most:", "if False:", f"{A}wire.py::test_a_crowd_that_says_nothing_leaves_room_for_the_others"),
     Removal("a greeting, and then silence", f"{WIRE}server.py", "socket.setsockopt(zmq.HANDSHAKE_IVL, int(HANDSHAKE * 1000))", "socket.setsockopt(zmq.HANDSHAKE_IVL, 0)", f"{A}wire.py::test_who_begins_and_is_silent_is_cut_off_in_time"),
     Removal("a file that sends everybody elsewhere", "producer/places.py", "if isinstance(found, str) and found.startswith(LOOPBACK) else None", "if isinstance(found, str) else None", "tests/wire/test_wire_tcp.py::test_a_file_that_names_no_loopback_address_leads_nowhere"),

@@ -21,11 +21,12 @@ from producer.ids import new_id
 from producer.places import Places
 from producer.wire import sockets
 from producer.wire.auth import Keys, Peer
-from producer.wire.client import Control, Events, dial
+from producer.wire.client import Control, Events
 from producer.wire.codec import BATCH, encode
 from producer.wire.messages import Drain, Event, Message, Ping, Pong, Progress, Ready, Reply, Request, Result
 from producer.wire.server import Incoming, Server
 from producer.wire.sockets import AsyncPeer, AsyncPush
+from producer.wire.transport import dial
 
 
 @pytest.fixture
@@ -155,7 +156,7 @@ def test_a_peer_that_waits_to_send_keeps_one_timer_and_not_one_a_message(
         timers: list[asyncio.TimerHandle] = []
         loop, call_later = asyncio.get_running_loop(), asyncio.get_running_loop().call_later
         monkeypatch.setattr(loop, "call_later", lambda *given: timers.append(call_later(*given)) or timers[-1])
-        full, send = True, sockets._send
+        full, send = True, sockets.send_frames
 
         def take(socket: object, frames: list[bytes]) -> None:
             """A socket whose mark is full for a while."""
@@ -163,7 +164,7 @@ def test_a_peer_that_waits_to_send_keeps_one_timer_and_not_one_a_message(
                 raise zmq.Again
             send(socket, frames)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(sockets, "_send", take)
+        monkeypatch.setattr(sockets, "send_frames", take)
         for number in range(500):
             peer.post(Ready(free=number))
         assert sum(not timer.cancelled() for timer in timers) == 1
