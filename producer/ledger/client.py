@@ -10,7 +10,7 @@ were made here and tell; everything else ends with LedgerBusy, which says so.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
@@ -134,7 +134,7 @@ class LedgerClient:
 
     def insert_tasks(self, tasks: Iterable[Draft | Mapping[str, Any]]) -> list[str]:
         """File many tasks in one transaction; their ids. Each is a Draft, or a mapping of insert_task's arguments."""
-        drafts = [asdict(task) if isinstance(task, Draft) else dict(task) for task in tasks]
+        drafts = [{**vars(task)} if isinstance(task, Draft) else dict(task) for task in tasks]
         for draft in drafts:
             draft["task_id"] = new_id() if draft.get("task_id") is None else draft["task_id"]
         for left in reversed(range(_TRIES)):

@@ -199,7 +199,7 @@ class Database:
         while self._behind:
             self._behind = False
             self._flush()
-            with self._whole():
+            with self.whole():
                 for hook in self.before_commit:
                     hook()
 
@@ -207,7 +207,7 @@ class Database:
         """Execute what was deferred."""
         deferred, self._deferred = self._deferred, {}
         self._touched.clear()
-        with self._whole():
+        with self.whole():
             for sql, rows in deferred.items():
                 before = self._connection.total_changes()
                 self.run_many(sql, rows)
@@ -215,8 +215,8 @@ class Database:
                     raise LedgerError(f"{self.path}: a row is not as it was a moment ago: {sql}")
 
     @contextmanager
-    def _whole(self) -> Iterator[None]:
-        """What is written here was promised before: without it the transaction must not be committed."""
+    def whole(self) -> Iterator[None]:
+        """What is written here is written wholly: else the transaction cannot be committed, whoever goes on."""
         try:
             yield
         except Exception as error:
@@ -264,6 +264,10 @@ class Database:
     def one(self, sql: str, *values: object) -> Row | None:
         """The first row, None where there is none."""
         self.catch_up()
+        return self.peek(sql, *values)
+
+    def peek(self, sql: str, *values: object) -> Row | None:
+        """``one`` for columns that nothing defers or keeps in memory: nothing is written before it reads."""
         try:
             return self._connection.execute(sql, values).fetchone()
         except apsw.Error as error:

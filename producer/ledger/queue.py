@@ -10,9 +10,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from producer.core.guards import (
     Limits,
@@ -29,11 +29,42 @@ from producer.core.lifecycle import TaskEvent, TaskState, next_task
 from producer.errors import InvalidDependency, InvalidTask, UnknownTask
 from producer.ledger.audit import Audit
 from producer.ledger.checks import check_ids, check_role, check_text, may_be_id, payload_json, refuse_cycle
-from producer.ledger.database import Database
+from producer.ledger.database import Database, placeholders
 from producer.ledger.model import Draft, Filing
 
 BATCH = 20_000
 EDITABLE = ("title", "description", "payload", "priority", "dependencies", "sprint_id")
+
+
+class _Kin(NamedTuple):
+    """Where a task belongs: its role, its lineage, and how many generations it is below that."""
+
+    role: str
+    root: str
+    depth: int
+
+
+class _Task(NamedTuple):
+    """A row of a new task; what it does not name has its default."""
+
+    id: str
+    agent_owner: str
+    title: str
+    description: str
+    parent_task_id: str | None
+    caused_by_task_id: str | None
+    root_task_id: str
+    depth: int
+    filed_by_attempt: str | None
+    dependencies: str
+    payload: str
+    priority: int
+    sprint_id: str | None
+    created_at: str
+    requires_approval: int
+
+
+_INSERT = f"INSERT INTO tasks ({', '.join(_Task._fields)}) VALUES ({placeholders(_Task._fields)})"
 
 
 class Queue:
@@ -49,18 +80,29 @@ class Queue:
     # ---- filing
 
     def file(self, drafts: Iterable[Draft], filing: Filing, limits: Limits) -> list[str]:
-        """File a batch; the ids in order. Raises InvalidTask, InvalidDependency, LimitReached, UnknownTask."""
+        """File a batch; the ids in order. Raises InvalidTask, InvalidDependency, LimitReached, UnknownTask.
+
+        All of it is checked before any of it is written.
+        """
         batch = [(self._id(draft, filing), draft) for draft in drafts]
         if len(batch) > BATCH:
             raise InvalidTask(f"{len(batch)} tasks at once: file at most {BATCH}")
         self._check_batch(batch, filing, limits)
-        with self._db.savepoint():
-            for ident, draft in batch:
-                self._insert(ident, draft, filing, limits)
-            for ident, draft in batch:
-                self._link(ident, draft.dependencies)
-            refuse_cycle({ident: draft.dependencies for ident, draft in batch})
-        return [ident for ident, _ in batch]
+        kin: dict[str, _Kin] = {}
+        tasks = [self._planned(ident, draft, filing, limits, kin) for ident, draft in batch]
+        for ident, draft in batch:
+            self._check_needed(ident, draft.dependencies, kin)
+        refuse_cycle({ident: draft.dependencies for ident, draft in batch})
+        with self._db.whole():
+            self._db.run_many(_INSERT, tasks)
+            for task, (_, draft) in zip(tasks, batch, strict=True):
+                self._link(task.id, draft.dependencies)
+                self._audit.append(
+                    "task_inserted", filing.actor, task=task.id, attempt=filing.attempt, owner=task.agent_owner,
+                    title=task.title, priority=task.priority, parent=task.parent_task_id,
+                    caused_by_task_id=task.caused_by_task_id,
+                )  # fmt: skip
+        return [task.id for task in tasks]
 
     def _id(self, draft: Draft, filing: Filing) -> str:
         if draft.task_id is None:
@@ -76,7 +118,7 @@ class Queue:
         roles = self._declared()
         for ident, draft in batch:
             self._check(draft, limits, roles)
-            if ident in seen or self._db.one("SELECT 1 FROM tasks WHERE id = ?", ident):
+            if ident in seen or self._kin(ident):
                 raise InvalidTask(f"task_id: {ident} exists already")
             seen.add(ident)
         if filing.attempt:
@@ -115,46 +157,43 @@ class Queue:
         """The roles that producer.yaml names; none in a ledger that has never seen a configuration."""
         return [row[0] for row in self._db.rows("SELECT role FROM roles WHERE declared = 1 AND role != '*'")]
 
-    def _insert(self, ident: str, draft: Draft, filing: Filing, limits: Limits) -> None:
+    def _planned(self, ident: str, draft: Draft, filing: Filing, limits: Limits, kin: dict[str, _Kin]) -> _Task:
+        """The row that a draft becomes; ``kin``: of the drafts before it in its batch."""
         parent = filing.parent or draft.parent_task_id
         root, depth = ident, 0
         if parent:
-            row = self._db.one("SELECT root_task_id, depth FROM tasks WHERE id = ?", parent)
-            if row is None:
+            above = kin.get(parent) or self._kin(parent)
+            if above is None:
                 raise UnknownTask(parent)
-            root, depth = row[0], row[1] + 1
+            root, depth = above.root, above.depth + 1
             if filing.attempt:
                 check_depth(depth, limits)
         cause = parent if filing.attempt else draft.caused_by_task_id or parent
+        kin[ident] = _Kin(draft.agent_owner, root, depth)
         if draft.agent_owner == WAKEUP:
-            check_wakeup(self._roles(cause, root))
-        self._db.run(
-            "INSERT INTO tasks (id, agent_owner, title, description, parent_task_id, caused_by_task_id, root_task_id,"
-            " depth, filed_by_attempt, dependencies, payload, priority, sprint_id, created_at, requires_approval)"
-            " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            ident, draft.agent_owner, draft.title.strip(), draft.description, parent,
-            cause, root, depth, filing.attempt,
-            json.dumps(list(draft.dependencies)) if draft.dependencies else "[]", payload_json(draft.payload),
-            draft.priority, draft.sprint_id, self._db.stamp, int(draft.requires_approval),
-        )  # fmt: skip
-        self._audit.append(
-            "task_inserted", filing.actor, task=ident, attempt=filing.attempt, owner=draft.agent_owner,
-            title=draft.title.strip(), priority=draft.priority, parent=parent, caused_by_task_id=cause,
+            related = (kin.get(task) or self._kin(task) for task in (cause, root) if task and task != ident)
+            check_wakeup([found.role for found in related if found])
+        return _Task(
+            ident, draft.agent_owner, draft.title.strip(), draft.description, parent, cause, root, depth,
+            filing.attempt, json.dumps(list(draft.dependencies)) if draft.dependencies else "[]",
+            payload_json(draft.payload), draft.priority, draft.sprint_id, self._db.stamp, int(draft.requires_approval),
         )  # fmt: skip
 
-    def _roles(self, *tasks: str | None) -> list[str]:
-        """The roles of those of ``tasks`` that exist."""
-        rows = (self._db.one("SELECT agent_owner FROM tasks WHERE id = ?", task) for task in tasks if task)
-        return [row[0] for row in rows if row]
+    def _kin(self, task: str) -> _Kin | None:
+        """Where a task of the ledger belongs; None where there is none. Nothing defers these columns."""
+        row = self._db.peek("SELECT agent_owner, root_task_id, depth FROM tasks WHERE id = ?", task)
+        return _Kin(*row) if row else None
 
     # ---- dependencies
 
-    def _link(self, task: str, dependencies: Sequence[str]) -> None:
+    def _check_needed(self, task: str, dependencies: Sequence[str], batch: Container[str] = ()) -> None:
         if task in dependencies:
             raise InvalidDependency(task, [task], f"dependencies: {task} cannot depend on itself")
-        missing = [item for item in dependencies if not self._db.one("SELECT 1 FROM tasks WHERE id = ?", item)]
+        missing = [item for item in dependencies if not (item in batch or self._kin(item))]
         if missing:
             raise InvalidDependency(task, missing, f"dependencies: no such task: {', '.join(missing)}")
+
+    def _link(self, task: str, dependencies: Sequence[str]) -> None:
         for item in dict.fromkeys(dependencies):
             self._db.run("INSERT INTO dependency (task, depends_on) VALUES (?, ?)", task, item)
         if dependencies:
@@ -279,6 +318,7 @@ class Queue:
         if "dependencies" in changes:
             self._db.run("DELETE FROM dependency WHERE task = ?", task)
             self._db.run("UPDATE tasks SET open_dependencies = 0 WHERE id = ?", task)
+            self._check_needed(task, merged["dependencies"])
             self._link(task, merged["dependencies"])
             refuse_cycle(self._ancestry(task))
         self._audit.append("task_edited", actor, task=task, fields=sorted(changes))

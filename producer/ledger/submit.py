@@ -45,9 +45,9 @@ class Submitter:
         """One operation of producer/ledger/operations.py, committed when this returns. Raises ProducerError."""
         deadline = time.monotonic() + _PATIENCE
         while True:
-            if self._lock.acquire(self._me()):
-                return self._write(lambda store: perform(store, operation, arguments, self._context))
             holder = self._lock.holder()
+            if holder is None and self._lock.acquire(self._me()):
+                return self._write(lambda store: perform(store, operation, arguments, self._context))
             if holder and holder.kind == "supervisor" and (control := self._control(holder)):
                 return self._ask(control, holder, operation, arguments)
             if time.monotonic() > deadline:
