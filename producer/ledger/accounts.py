@@ -24,6 +24,7 @@ _INSERT_METER = (
     "INSERT INTO meter (request, attempt, task_id, role, date, at, model, source, exact, cost_micros,"
     f" {', '.join(TOKEN_COLUMNS)}) VALUES ({placeholders(range(10 + len(TOKEN_COLUMNS)))})"
 )
+_END_REQUEST = "DELETE FROM reservations WHERE request = ?"
 _INSERT_METER_ONCE = f"{_INSERT_METER} ON CONFLICT (request) DO NOTHING"
 
 
@@ -86,8 +87,7 @@ class Accounts:
         hold = self._figures.drop(attempt)
         if hold is None:
             return ZERO
-        if hold.requests:
-            self._db.run("DELETE FROM reservations WHERE attempt = ?", attempt)
+        self._db.run_many(_END_REQUEST, [(request,) for request in hold.requests])
         self._figures.add(hold.role, hold.date, 0, -hold.amount)
         return MicroUSD(hold.amount)
 
@@ -156,7 +156,7 @@ class Accounts:
         hold = self._figures.holds.get(cost.attempt)
         if hold:
             if hold.requests.pop(cost.request, None) is not None:
-                self._db.run("DELETE FROM reservations WHERE request = ?", cost.request)
+                self._db.run(_END_REQUEST, cost.request)
             hold.base = max(0, hold.base - cost.amount)
             self._resize(cost.attempt, hold, spent=cost.amount)
         else:

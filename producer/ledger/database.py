@@ -252,10 +252,10 @@ class Database:
     def run_many(self, sql: str, values: Sequence[Row]) -> None:
         """Execute one statement for each row of values. Raises LedgerError outside a transaction."""
         self._inside()
-        if self._deferred:
-            self._flush()
         if not values:
             return
+        if self._deferred:
+            self._flush()
         try:
             self._connection.executemany(sql, values)
         except apsw.Error as error:

@@ -79,7 +79,8 @@ CREATE INDEX attempts_task ON attempts (task_id, number);
 CREATE INDEX attempts_running ON attempts (worker) WHERE state = 'running';
 CREATE INDEX attempts_failed ON attempts (finished_at) WHERE state IN ('failed', 'lost');
 
--- What a running attempt may still cost. One row a running attempt; its amount is part of budget.held_micros.
+-- What a running attempt may still cost. One row a running attempt; its amount is part of budget.held_micros. The one
+-- writer has these rows in memory (figures.py), so nobody looks for them by task or lineage.
 CREATE TABLE holds (
   attempt TEXT PRIMARY KEY,
   task_id TEXT NOT NULL,
@@ -89,8 +90,6 @@ CREATE TABLE holds (
   base    INTEGER NOT NULL CHECK (base >= 0),            -- what is left of the claim's reservation
   amount  INTEGER NOT NULL CHECK (amount >= 0)           -- max(base, open reservations)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX holds_task ON holds (task_id);
-CREATE INDEX holds_root ON holds (root_id);
 
 -- Model requests under way, with the most that each was allowed to cost.
 CREATE TABLE reservations (
@@ -98,7 +97,6 @@ CREATE TABLE reservations (
   attempt TEXT NOT NULL,
   amount  INTEGER NOT NULL CHECK (amount >= 0)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX reservations_attempt ON reservations (attempt);
 
 -- Answers to ledger calls of running attempts: a call that is asked again, of a new supervisor, is not done twice.
 CREATE TABLE replies (

@@ -337,19 +337,28 @@ def test_a_head_of_nothing_is_the_start_of_every_log(signed: Desk) -> None:
 # ---- an older schema
 
 
-def test_a_ledger_of_the_schema_before_is_brought_up_to_date_after_a_copy(tmp_path: Path) -> None:
+BACK = {  # what leads from a schema to the one before
+    3: "CREATE INDEX holds_task ON holds (task_id); CREATE INDEX holds_root ON holds (root_id);"
+    " CREATE INDEX reservations_attempt ON reservations (attempt)",
+    2: "DROP TABLE checkpoints",
+}
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_a_ledger_of_a_schema_before_is_brought_up_to_date_after_a_copy(tmp_path: Path, version: int) -> None:
     desk = Desk(tmp_path)
     task = desk.add()
     fresh = schema(tmp_path / "ledger.db")
     desk.close()
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection, connection:
-        connection.execute("DROP TABLE checkpoints")
-        connection.execute("PRAGMA user_version = 1")
+        for step in range(SCHEMA_VERSION, version, -1):
+            connection.executescript(BACK[step])
+        connection.execute(f"PRAGMA user_version = {version}")
     old = schema(tmp_path / "ledger.db")
     with Reader(tmp_path / "ledger.db") as reader:
         assert newest(reader.db) is None and list(every(reader.db)) == [] and verify(reader.db).ok
     desk = Desk(tmp_path)
-    (backup,) = tmp_path.glob("ledger.db.schema-1-*.bak")
+    (backup,) = tmp_path.glob(f"ledger.db.schema-{version}-*.bak")
     assert schema(tmp_path / "ledger.db") == fresh != old == schema(backup)
     assert backup.stat().st_mode & 0o777 == 0o600
     assert desk.db.value("PRAGMA user_version") == SCHEMA_VERSION and desk.column(task, "status") == "pending"
