@@ -18,22 +18,40 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness import HERE, machine, project, scratch, spread, table, until
 
 SWEEP = ((1, 64), (1, 256), (2, 64), (2, 256))
+FILERS = 1, 8  # processes that file one task after the other
+
+
+@dataclass(frozen=True)
+class Other:
+    """A queue to compare with: what it is installed from, and how others/queue_MODULE.py is called."""
+
+    module: str
+    packages: tuple[str, ...]
+    target: str = "4x"
+    tasks: int | None = None
+    filers: tuple[int, ...] = FILERS
+    pause: str = ""
+
+
 OTHERS = {
-    "original": ["ai-producer==0.3.5"],
-    "huey": ["huey"],
-    "dbos": ["dbos"],
-    "dramatiq": ["dramatiq[redis]"],
-    "procrastinate": ["procrastinate", "psycopg[binary,pool]"],
+    "original": Other("original", ("ai-producer==0.3.5",), "10x", pause="0.01"),
+    "original-paused": Other("original", ("ai-producer==0.3.5",), "10x", tasks=100, filers=()),
+    "huey": Other("huey", ("huey",)),
+    "dbos": Other("dbos", ("dbos",)),
+    "dramatiq": Other("dramatiq", ("dramatiq[redis]",)),
+    "procrastinate": Other("procrastinate", ("procrastinate", "psycopg[binary,pool]")),
 }
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
 REDIS = shutil.which("redis-server")
-LIMIT = 150.0  # seconds for one of the others, all rounds together
+LIMIT = 240.0  # seconds for one of the others, all rounds together
 
 
 def drain(root: Path, tasks: int, workers: int, prefetch: int) -> float:
@@ -45,36 +63,37 @@ def drain(root: Path, tasks: int, workers: int, prefetch: int) -> float:
     return tasks / (last - first)
 
 
-def feed(root: Path, tasks: int, workers: int, prefetch: int, how: str) -> float:
-    """A process files while the supervisor runs: from its first insertion to the last settlement."""
-    made = project(root, workers, prefetch)
-    with made.supervisor():
-        files = made.insert(how, tasks)
-        try:
-            assert files.stdout is not None
-            began = float(files.stdout.readline())
-            until(lambda: made.done() == tasks, what=f"{tasks} tasks done")
-            files.wait(30)
-        finally:
-            files.kill()
-            files.wait(30)
-    return tasks / (made.window(tasks)[1] - began)
+def feed(root: Path, tasks: int, workers: int, prefetch: int, how: str, filers: int = 1) -> float:
+    """So many processes file while the supervisor runs: from the first insertion to the last settlement."""
+    made, each = project(root, workers, prefetch), tasks // filers
+    with made.supervisor(), ExitStack() as stack:
+        files = [made.insert(how, each) for _ in range(filers)]
+        for child in files:
+            stack.callback(child.wait, 30)
+            stack.callback(child.kill)
+        began = min(float(child.stdout.readline()) for child in files if child.stdout)
+        until(lambda: made.done() == each * filers, what=f"{each * filers} tasks done")
+        for child in files:
+            child.wait(30)
+    return each * filers / (made.window(each * filers)[1] - began)
 
 
-def other(name: str, environments: Path, root: Path, tasks: int, workers: int, rounds: int) -> dict[str, object]:
+def other(name: str, environments: Path, root: Path, tasks: int, workers: int, rounds: int) -> dict[str, Any]:
     """What one of the others does; {"error": why} where it cannot be measured."""
     if name == "dramatiq" and not REDIS:
         return {"error": "skipped: no redis-server here"}
     if name == "procrastinate" and not POSTGRES:
         return {"error": "skipped: no PostgreSQL here"}
+    one = OTHERS[name]
     try:
-        python = installed(name, environments)
+        python = installed(one, environments)
         root.mkdir()
-        command = [python, HERE / "others" / f"queue_{name}.py", "measure", root, tasks, workers, rounds]
+        script = HERE / "others" / f"queue_{one.module}.py"
+        command = [python, script, "measure", root, one.tasks or tasks, workers, rounds, *one.filers]
         servers = {"BENCH_REDIS": REDIS or "", "BENCH_POSTGRES": str(POSTGRES[-1].parent) if POSTGRES else ""}
-        env = {**os.environ, **servers, "BENCH_SCRATCH": str(root), "PYTHONPATH": ""}
+        env = {**os.environ, **servers, "BENCH_SCRATCH": str(root), "BENCH_PAUSE": one.pause, "PYTHONPATH": ""}
         words = [str(word) for word in command]
-        answer: dict[str, object] = json.loads(bounded(words, root, env).splitlines()[-1])
+        answer: dict[str, Any] = json.loads(bounded(words, root, env).splitlines()[-1])
         return answer
     except subprocess.CalledProcessError as error:
         lines = (error.stderr or error.stdout or "no word").strip().splitlines()
@@ -101,25 +120,20 @@ def bounded(words: list[str], root: Path, env: dict[str, str]) -> str:
     return out
 
 
-def installed(name: str, environments: Path) -> Path:
+def installed(one: Other, environments: Path) -> Path:
     """The interpreter of an environment with a queue in it, made where it is missing."""
-    where = environments / name
+    where = environments / one.module
     python = where / "bin" / "python"
     if not (where / "complete").exists():
         beside = Path(sys.executable).with_name("uv")
         uv = str(beside) if beside.exists() else "uv"
         for words in (
             ["venv", "--clear", "--python", sys.executable, str(where)],
-            ["pip", "install", "--python", str(python), *OTHERS[name]],
+            ["pip", "install", "--python", str(python), *one.packages],
         ):
             subprocess.run([uv, *words], check=True, capture_output=True, text=True, timeout=300)
         (where / "complete").touch()
     return python
-
-
-def repeat(rounds: int, measure: Callable[[int], float]) -> list[float]:
-    """One measurement, several times."""
-    return [measure(number) for number in range(rounds)]
 
 
 def main() -> None:
@@ -136,35 +150,38 @@ def main() -> None:
     print(f"### Throughput\n\n{machine()}\n")
     with scratch() as root:
         sweep = {(w, p): drain(root / f"s{w}-{p}", tasks, w, p) for w, p in SWEEP}
-        workers, prefetch = max(sweep, key=lambda pair: sweep[pair])
+        best = max(sweep, key=lambda pair: sweep[pair])
         table(("workers", "prefetch", "tasks/s, one round"), [(*pair, f"{rate:,.0f}") for pair, rate in sweep.items()])
-        drained = repeat(rounds, lambda n: drain(root / f"d{n}", tasks, workers, prefetch))
-        bulk = repeat(rounds, lambda n: feed(root / f"b{n}", tasks, workers, prefetch, "bulk"))
-        single = repeat(rounds, lambda n: feed(root / f"o{n}", tasks // 4, workers, prefetch, "single"))
-        found = {
-            name: other(name, environments, root / name, given.other_tasks, workers, rounds) for name in given.only
+        drained = [drain(root / f"d{n}", tasks, *best) for n in range(rounds)]
+        bulk = [feed(root / f"b{n}", tasks, *best, "bulk") for n in range(rounds)]
+        singly = {
+            str(filers): [feed(root / f"o{filers}-{n}", tasks // 4, *best, "single", filers) for n in range(rounds)]
+            for filers in FILERS
         }
-    report(found, drained, bulk, single, f"{workers} workers, prefetch {prefetch}, {tasks:,} tasks, {rounds} rounds")
+        found = {
+            name: other(name, environments, root / name, given.other_tasks, best[0], rounds) for name in given.only
+        }
+    report(found, drained, singly, f"{best[0]} workers, prefetch {best[1]}, {tasks:,} tasks, {rounds} rounds")
+    print(f"Filed in bulk by another process, to the last done: {spread(bulk)} tasks/s.\n", flush=True)
 
 
-def report(found: dict[str, dict[str, object]], drained: list[float], bulk: list[float], single: list[float],
-           how: str) -> None:  # fmt: skip
+def report(found: dict[str, dict[str, Any]], drained: list[float], singly: dict[str, list[float]], how: str) -> None:
     """The table of them all; targets beside the ratios."""
-    ours, fed = statistics.median(drained), statistics.median(single)
     us = f"**ai-producer**: synchronous=FULL, {how}"
-    rows: list[tuple[object, ...]] = [(us, spread(drained), "", spread(single), "", "5,000/s")]
+    rows: list[tuple[object, ...]] = [(us, spread(drained), "5,000/s", *map(spread, singly.values()))]
     for name, answer in found.items():
         if "error" in answer:
-            rows.append((name, answer["error"], "", "", "", ""))
+            rows.append((name, answer["error"], "", *[""] * len(FILERS)))
             continue
-        theirs, slowly = answer["drain"], answer["feed"]
-        assert isinstance(theirs, list) and isinstance(slowly, list)
-        ratios = [f"{ours / statistics.median(theirs):.1f}x", f"{fed / statistics.median(slowly):.1f}x"]
-        target = "10x" if name == "original" else "4x"
-        rows.append((answer["settings"], spread(theirs), ratios[0], spread(slowly), ratios[1], target))
-    head = ("queue", "drain, tasks/s", "we are ahead", "filed one by one, to the last done", "we are ahead", "target")
-    table(head, rows)
-    print(f"Filed in bulk by another process, to the last done: {spread(bulk)} tasks/s.\n", flush=True)
+        cells = [beside(singly[filers], answer["feed"].get(filers)) for filers in singly]
+        rows.append((answer["settings"], beside(drained, answer["drain"]), OTHERS[name].target, *cells))
+    filed = [f"filed one by one by {filers}, to the last done" for filers in FILERS]
+    table(("queue", "drain, tasks/s; we are ahead", "target", *filed), rows)
+
+
+def beside(ours: list[float], theirs: list[float] | None) -> str:
+    """Their figure, and how far ours is ahead of it."""
+    return f"{spread(theirs)}; **{statistics.median(ours) / statistics.median(theirs):.1f}x**" if theirs else ""
 
 
 if __name__ == "__main__":

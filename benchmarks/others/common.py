@@ -1,7 +1,7 @@
 """How another queue is measured; runs in that queue's own environment, with the standard library alone.
 
-python NAME.py measure SCRATCH TASKS WORKERS ROUNDS   prints one line of JSON
-python NAME.py fill SCRATCH TASKS                     files tasks one by one; prints when it began
+python NAME.py measure SCRATCH TASKS WORKERS ROUNDS FILERS...   prints one line of JSON
+python NAME.py fill SCRATCH TASKS                               files tasks one by one; prints when it began
 
 A module gives ``settings``, ``prepare`` (once), ``fill``, ``done`` (how many are verified as completed in the queue's
 own records) and ``workers`` (the commands of its worker processes). A rate is from the first completion that is seen
@@ -82,23 +82,24 @@ def drain(module, scratch, tasks, workers):
     return (total - count) / (last - first) if total - count > tasks / 2 else None
 
 
-def feed(module, scratch, tasks, workers):
-    """Tasks a second while a process files them one by one, workers ready."""
-    with processes(module.workers(scratch, workers), scratch):
+def feed(module, scratch, tasks, workers, filers):
+    """Tasks a second while so many processes file them one by one, workers ready."""
+    with ExitStack() as stack:
+        stack.enter_context(processes(module.workers(scratch, workers), scratch))
         total = module.done(scratch)
         module.fill(scratch, 1)
         await_count(module, scratch, total + 1)
-        filing = subprocess.Popen(
-            [sys.executable, sys.argv[0], "fill", str(scratch), str(tasks)], cwd=scratch, stdout=subprocess.PIPE,
-            env=environment(scratch),
-        )  # fmt: skip
-        try:
-            began = float(filing.stdout.readline())
-            _, _, last = await_count(module, scratch, total + 1 + tasks)
-            filing.wait(10)
-        finally:
-            end(filing)
-    return tasks / (last - began)
+        words = [sys.executable, sys.argv[0], "fill", str(scratch), str(tasks // filers)]
+        filing = []
+        for _ in range(filers):
+            child = subprocess.Popen(words, cwd=scratch, stdout=subprocess.PIPE, env=environment(scratch))
+            stack.callback(end, child)
+            filing.append(child)
+        began = min(float(child.stdout.readline()) for child in filing)
+        _, _, last = await_count(module, scratch, total + 1 + tasks // filers * filers)
+        for child in filing:
+            child.wait(10)
+    return tasks // filers * filers / (last - began)
 
 
 def main(module):
@@ -112,7 +113,10 @@ def main(module):
     workers, rounds = int(sys.argv[4]), int(sys.argv[5])
     with module.prepare(scratch):
         drained = [drain(module, scratch, tasks, workers) for _ in range(rounds)]
-        fed = [feed(module, scratch, tasks, workers) for _ in range(rounds)]
+        fed = {
+            str(filers): [feed(module, scratch, tasks, workers, filers) for _ in range(rounds)]
+            for filers in map(int, sys.argv[6:])
+        }
     drained = [rate for rate in drained if rate]
     assert drained, "too quick for so few tasks"
     print(json.dumps({"drain": drained, "feed": fed, "settings": module.settings()}))
