@@ -31,6 +31,7 @@ from producer.ledger.audit import Audit
 from producer.ledger.checks import check_ids, check_role, check_text, may_be_id, payload_json, refuse_cycle
 from producer.ledger.database import Database, placeholders
 from producer.ledger.model import Draft, Filing
+from producer.ledger.roles import PROJECT, Roles
 
 BATCH = 20_000
 EDITABLE = ("title", "description", "payload", "priority", "dependencies", "sprint_id")
@@ -70,8 +71,8 @@ _INSERT = f"INSERT INTO tasks ({', '.join(_Task._fields)}) VALUES ({placeholders
 class Queue:
     """Tasks and their dependencies. Every method runs inside the ledger's transaction."""
 
-    def __init__(self, db: Database, audit: Audit) -> None:
-        self._db, self._audit = db, audit
+    def __init__(self, db: Database, audit: Audit, roles: Roles) -> None:
+        self._db, self._audit, self._roles = db, audit, roles
         self.on_move: Callable[[str, TaskState], None] = lambda task, state: None
         self._done: list[str] = []
         db.before_commit.append(self._release_dependents)
@@ -155,7 +156,7 @@ class Queue:
 
     def _declared(self) -> list[str]:
         """The roles that producer.yaml names; none in a ledger that has never seen a configuration."""
-        return [row[0] for row in self._db.rows("SELECT role FROM roles WHERE declared = 1 AND role != '*'")]
+        return [role for role in self._roles.all() if role != PROJECT]
 
     def _planned(self, ident: str, draft: Draft, filing: Filing, limits: Limits, kin: dict[str, _Kin]) -> _Task:
         """The row that a draft becomes; ``kin``: of the drafts before it in its batch."""

@@ -12,6 +12,8 @@ from producer.errors import UsageError
 from producer.ledger.audit import Audit
 from producer.ledger.database import Database
 
+PROJECT = "*"  # what stands for all roles together
+
 
 @dataclass(frozen=True)
 class RoleRow:

@@ -46,12 +46,12 @@ class Store:
         self.inbox = head_file.parent / "inbox" if head_file else None
         self.audit = Audit(self.db, head_file)
         self.checkpoints = Checkpoints(self.db, self.audit, head_file.parent if head_file else None)
-        self.queue = Queue(self.db, self.audit)
+        self.roles = Roles(self.db, self.audit)
+        self.queue = Queue(self.db, self.audit, self.roles)
         self.accounts = Accounts(self.db)
         self.attempts = Attempts(self.db, self.audit, self.queue, self.accounts)
         self.records = Records(self.db, self.audit)
         self.outbox = Outbox(self.db)
-        self.roles = Roles(self.db, self.audit)
         self._open_log()
         waits.look(self)
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 from producer.core.budget import Cap, RoleMoney, fits, role_money, room, soft_crossed
 from producer.core.money import ZERO, MicroUSD, format_usd
 from producer.core.schedule import RoleState
-from producer.ledger.roles import RoleRow
+from producer.ledger.roles import PROJECT, RoleRow
 from producer.supervisor.kernel import Kernel
 
 DAY = 86_400.0
-PROJECT = "*"
 
 
 class Caps:

@@ -17,10 +17,11 @@ from producer.core.lifecycle import TaskEvent
 from producer.core.money import MicroUSD
 from producer.core.schedule import RoleView, claims
 from producer.ledger.model import Claim, Prepared, Ready
+from producer.ledger.roles import PROJECT
 from producer.sandbox import Wishes
 from producer.supervisor.again import why_again
 from producer.supervisor.auth import Auth
-from producer.supervisor.caps import PROJECT, Caps, role_state
+from producer.supervisor.caps import Caps, role_state
 from producer.supervisor.gateway import Gateway
 from producer.supervisor.kernel import Kernel
 from producer.supervisor.prices import check_models

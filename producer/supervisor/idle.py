@@ -22,8 +22,7 @@ from producer.core.idle import (
 )
 from producer.ids import iso
 from producer.ledger.quiet import Quiet
-from producer.ledger.roles import RoleRow
-from producer.supervisor.caps import PROJECT
+from producer.ledger.roles import PROJECT, RoleRow
 from producer.supervisor.kernel import Kernel
 from producer.supervisor.wakeup import Wakeups
 

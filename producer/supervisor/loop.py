@@ -18,13 +18,14 @@ from typing import Any
 from producer import git, project
 from producer.core.schedule import RoleState
 from producer.errors import ProducerError
+from producer.ledger.roles import PROJECT
 from producer.ledger.standing import waiting
 from producer.ledger.views import Reader
 from producer.reaper import ATTEMPT_MARKER, Family, end
 from producer.supervisor import powercut
 from producer.supervisor.auth import Auth
 from producer.supervisor.brake import Brake
-from producer.supervisor.caps import PROJECT, Caps, role_state
+from producer.supervisor.caps import Caps, role_state
 from producer.supervisor.control import Control
 from producer.supervisor.courier import Courier
 from producer.supervisor.dispatch import Dispatch

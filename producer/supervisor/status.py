@@ -9,10 +9,9 @@ from producer.ids import iso, utc_date
 from producer.killswitch import SwitchState
 from producer.ledger import trust
 from producer.ledger.marks import Marks
-from producer.ledger.roles import RoleRow
+from producer.ledger.roles import PROJECT, RoleRow
 from producer.schedule import PREFIX, upcoming
 from producer.supervisor.auth import Auth
-from producer.supervisor.caps import PROJECT
 from producer.supervisor.gateway import Gateway
 from producer.supervisor.kernel import Kernel
 from producer.supervisor.runs import Runs
