@@ -263,6 +263,7 @@ class Loop:
             return
         self._next_housekeeping = now + 1.0
         self._workers.ping()
+        self._runs.complaints.tend()
         self._gateway.review()
         self._reports.tend()
         self._schedule.tend()
@@ -312,6 +313,7 @@ class Loop:
         with kernel.store.transaction():
             self._workers.forget_all()
             self._dispatch.standby.recover()
+            self._runs.complaints.tend(leaving=True)
             kernel.audit("producer_shutdown", survivors=survivors)
         kernel.flush()
         return survivors

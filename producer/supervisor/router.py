@@ -1,6 +1,7 @@
 """What a message from outside is, and who it is for.
 
-1. A peer is who its key says. What a socket does not carry, and what cannot be read, gets an audit row, nothing else.
+1. A peer is who its key says. What a socket does not carry, and what cannot be read, gets an audit row (complaints.py),
+   nothing else.
 2. A message that breaks the loop is blamed and tried once more (suspects.py); one that breaks it again is dropped. A
    result's run then ends here, for nobody would end it otherwise.
 """
@@ -87,7 +88,7 @@ class Router:
     def _handle(self, item: Incoming | Malformed) -> None:
         if isinstance(item, Malformed):
             name = item.peer.name if item.peer else "unknown"
-            self._kernel.audit("malformed_message", socket=item.socket, peer=name, problem=item.problem[:300])
+            self._runs.complaints.note("malformed_message", name, socket=item.socket, problem=item.problem[:300])
             return
         peer, message = item.peer, item.message
         if peer.kind == "worker":
@@ -104,7 +105,9 @@ class Router:
             case _ if item.socket == "tasks" and peer.kind == "gateway":
                 self._from_gateway(message)
             case _:
-                self._kernel.audit("misplaced_message", peer=peer.name, socket=item.socket, type=type(message).__name__)
+                self._runs.complaints.note(
+                    "misplaced_message", peer.name, socket=item.socket, type=type(message).__name__
+                )
 
     def _from_worker(self, item: Incoming) -> None:
         peer, message = item.peer, item.message

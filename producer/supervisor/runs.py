@@ -20,6 +20,7 @@ from producer.ledger.operations import SCRIPT
 from producer.supervisor.auth import Auth
 from producer.supervisor.caps import Caps
 from producer.supervisor.charges import Charges
+from producer.supervisor.complaints import Complaints
 from producer.supervisor.failures import Failures
 from producer.supervisor.gateway import Gateway
 from producer.supervisor.kernel import Kernel
@@ -51,7 +52,7 @@ class Runs:
     ) -> None:
         self._kernel, self._workers, self._gateway, self._caps, self._auth = kernel, workers, gateway, caps, auth
         self._workspaces, self.by_attempt = workspaces, by_attempt
-        self._charges, self.failures = Charges(kernel), Failures(kernel)
+        self._charges, self.failures, self.complaints = Charges(kernel), Failures(kernel), Complaints(kernel)
         self.survivors = 0
         self.reload()
 
@@ -151,7 +152,7 @@ class Runs:
             self._stale(peer, message)
             return
         if peer.kind != "worker" or peer.role != run.role or peer.name != run.worker:
-            self._kernel.audit("forged_result", actor=peer.role or peer.kind, attempt=message.attempt)
+            self.complaints.note("forged_result", peer.name, actor=peer.role or peer.kind, attempt=message.attempt)
             return
         if run.result is None:
             self._conclude(run, message)
@@ -193,7 +194,7 @@ class Runs:
         """
         store = self._kernel.store
         worker = store.db.value("SELECT worker FROM attempts WHERE id = ?", message.attempt)
-        if worker:
+        if worker and self.complaints.admits("stale_result", peer.name):
             store.attempts.stale(message.attempt, message.outcome)
         if worker == peer.name and message.cost and not self._auth.metered:
             self._charges.book(message.attempt, message.cost, "invoker", message.usage)

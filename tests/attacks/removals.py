@@ -60,6 +60,7 @@ REMOVALS = (
     Removal("a title of spaces", "producer/ledger/checks.py", "if not isinstance(value, str) or not value.strip():", "if not isinstance(value, str):", REFUSED),
     Removal("a payload too deep", "producer/ledger/checks.py", "    if deep:", "    if False:", REFUSED),
     Removal("a title or payload over the limit", "producer/core/guards.py", "if size > limit:", "if False:", REFUSED),
+    Removal("audit rows without end", "producer/supervisor/complaints.py", "if count.rows < MOST:", "if True:", f"{WORKER}test_a_flood_does_not_fill_the_audit_log[ipc]"),
     Removal("a queue bomb", "producer/core/guards.py", "if filed >= limits.filed_per_attempt:", "if False:", f"{TOOLS}test_an_agent_files_no_more_than_its_share"),
     Removal("records without end", "producer/core/guards.py", "if recorded >= RECORDED_PER_ATTEMPT:", "if False:", f"{TOOLS}test_an_agent_records_no_more_than_its_share"),
     Removal("the same task again", "producer/core/guards.py", "if similar(new, old) >= threshold:", "if False:", f"{TOOLS}test_the_same_again_is_refused"),

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
 import zmq
 from attack_rig import Dialer, Impostor, filed
-from driving import Supervisor
+from driving import Project, Supervisor
 
 from producer.ids import new_id
 from producer.wire.auth import Keys, Peer
@@ -240,6 +241,33 @@ def test_a_flood_leaves_room_for_an_operator(besieged: Supervisor, impostor: Imp
         impostor.tasks.send(b"PRD1", b"Nothing", b"{}")
     unshaken(besieged)
     assert impostor.call("get_task", task_id=impostor.task).ok
+
+
+@pytest.mark.parametrize("over", ["ipc", "tcp"])
+def test_a_flood_does_not_fill_the_audit_log(project: Project, supervise: Callable[..., Supervisor]) -> None:
+    """A hundred rows of each kind a minute, and how many more there were once the supervisor goes."""
+    supervisor = supervise().ready()
+    done = filed(supervisor)
+    supervisor.until_status(done, "done")
+    attempt = project.rows("SELECT id FROM attempts WHERE task_id = ?", done)[0][0]
+    running = filed(supervisor, payload={"sleep_seconds": 600})
+    supervisor.until_status(running, "in_progress")
+    other = project.rows("SELECT id FROM attempts WHERE task_id = ?", running)[0][0]
+    thief = Impostor(supervisor)
+    for _ in range(1000):
+        thief.results.send(b"PRD1", b"Result", b"{")
+        thief.results.say("Pong", {})
+        thief.results.say("Result", {"attempt": attempt, "task": done, "outcome": "succeeded"})
+        thief.results.say("Result", {"attempt": other, "task": running, "outcome": "succeeded"})
+    kinds = ("malformed_message", "misplaced_message", "stale_result", "forged_result")
+    supervisor.until(lambda: all(len(project.actions(kind)) >= 100 for kind in kinds))
+    thief.tasks.say("Call", {"call": new_id(), "attempt": other, "tool": "get_task", "arguments": {}})
+    thief.until("Reply")
+    thief.close()
+    supervisor.stop()
+    said = {kind: [row["detail"] for row in project.audit() if row["action"] == kind] for kind in kinds}
+    assert {kind: len(rows) for kind, rows in said.items()} == dict.fromkeys(kinds, 101)
+    assert all(0 < rows[-1]["more"] <= 900 for rows in said.values()), "what was not read yet is not counted"
 
 
 def test_frames_in_any_number_and_order(besieged: Supervisor, impostor: Impostor) -> None:
