@@ -27,8 +27,8 @@ from producer.wire.messages import Event, Message
 from producer.wire.transport import NOW, Socket, configure, send_frames
 
 Name = Literal["tasks", "results", "control"]
-RECEIVE_MARK = 200  # deliveries of one peer, each of at most BATCH messages, that wait to be read: then it is held up
-SEND_MARK = 1_000  # deliveries to one peer that it has not taken: then it counts as gone
+MARK = 200  # deliveries, each of at most BATCH messages: one peer's that wait to be read, before it is held up; and those
+# to one peer that it does not take, before it counts as gone
 MOST_BYTES = 16 << 20  # of one socket, at once; a single delivery may pass it
 KINDS = (("tasks", zmq.ROUTER), ("results", zmq.PULL), ("control", zmq.ROUTER), ("events", zmq.XPUB))
 
@@ -151,9 +151,9 @@ def _listener(context: zmq.Context[Socket], name: str, kind: int, keys: Keys) ->
     configure(socket, keys.server(), None)
     socket.zap_domain = name.encode()
     socket.setsockopt(zmq.HANDSHAKE_IVL, int(HANDSHAKE * 1000))
-    socket.rcvhwm = RECEIVE_MARK
+    socket.rcvhwm = MARK
     if kind == zmq.ROUTER:
-        socket.sndhwm = SEND_MARK
+        socket.sndhwm = MARK
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     return socket
 
