@@ -27,8 +27,7 @@ from producer.wire.messages import Event, Message
 from producer.wire.transport import NOW, Socket, configure, send_frames
 
 Name = Literal["tasks", "results", "control"]
-MARK = 200  # deliveries, each of at most BATCH messages: one peer's that wait to be read, before it is held up; and those
-# to one peer that it does not take, before it counts as gone
+MARK = 200  # deliveries of a peer that wait for us, before it is held up; or for the peer, before it counts as gone
 MOST_BYTES = 16 << 20  # of one socket, at once; a single delivery may pass it
 KINDS = (("tasks", zmq.ROUTER), ("results", zmq.PULL), ("control", zmq.ROUTER), ("events", zmq.XPUB))
 

@@ -71,8 +71,8 @@ def test_messages_go_both_ways_in_order(supervisor: Supervisor, places: Places, 
         for number in range(count):
             peer.post(Ready(free=number))
         await until(lambda: len(supervisor.heard) == count, lambda: supervisor.turn(0))
-        for number in range(count):
-            assert supervisor.server.send("tasks", worker.name.encode(), Reply(call=str(number), ok=True))
+        replies = [Reply(call=str(number), ok=True) for number in range(count)]
+        assert supervisor.server.send("tasks", worker.name.encode(), *replies)
         async with asyncio.timeout(SECONDS):
             received = [await peer.recv() for _ in range(count)]
         peer.close()
