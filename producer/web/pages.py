@@ -52,7 +52,7 @@ def headline(status: dict[str, Any], counts: dict[str, browse.Count], held: int)
     if status["kill_switch"]["armed"]:
         return "Halted.", f"The kill switch is armed: {status['kill_switch']['reason'] or 'no reason given'}."
     if not status["supervisor"]["running"]:
-        how = "No supervisor runs, so nothing changes here; `producerctl run` starts one."
+        how = "No supervisor runs, so nothing changes here: start one with producerctl run."
         return "Nobody is at work.", f"{how} {after}"
     if status["supervisor"].get("answering") is False:
         return "The supervisor is silent.", f"It runs, and does not answer. {after}"
