@@ -85,17 +85,19 @@ class Gateway:
             return await asgi.send_error(send, 400, "billing_error", f"ai-producer:unknown-model: {error}")
         except clamp.Invalid as error:
             return await asgi.send_error(send, 400, "invalid_request_error", str(error))
-        flow = Flow()
+        task = asyncio.current_task()
+        assert task is not None
+        flow = Flow(task)
         attempt.flows.add(flow)
-        gone = asyncio.create_task(asgi.wait_gone(receive))
+        gone = asyncio.create_task(_cut_when_gone(flow, receive))
         try:
-            await Exchange(self, attempt, plan, flow, scope, send).run(gone)
+            await Exchange(self, attempt, plan, flow, scope, send).run()
         finally:
-            attempt.flows.discard(flow)
             flow.over.set()
+            attempt.flows.discard(flow)
             if self.attempts.forget(attempt):
                 self.supervisor.closed(attempt.ident)
-            await asgi.cancel(gone)
+            gone.cancel()
         return None
 
     async def pass_through(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -168,6 +170,11 @@ def _token(scope: Scope) -> str:
     headers: dict[bytes, bytes] = dict(scope["headers"])
     token = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
     return token.decode("latin-1")
+
+
+async def _cut_when_gone(flow: Flow, receive: Receive) -> None:
+    await asgi.wait_gone(receive)
+    flow.cut(exchange.GONE)
 
 
 async def _alive(scope: Scope, receive: Receive, send: Send) -> None:

@@ -3,7 +3,7 @@
     switch -> Reserve -> switch -> journal: Opened -> upstream -> (pieces pass by) -> journal: Metered -> last byte
 
 1. Three things end an exchange early: the client leaves, its attempt is closed, the kill switch is thrown. While it
-   waits for money an armed switch is enough; once it has left, only one that says `now`.
+   waits for money an armed switch is enough; once it has left, only one that says `now`. Each cuts its flow.
 2. However it ends, ``settle`` runs exactly once, before the last byte, and what it books is decided in settle.py.
 3. Errors of the API pass through with their headers: the CLI knows what to do with them. Only the text of a usage
    limit gets the time of its end (limits.py).
@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import aiohttp
 from starlette.types import Scope, Send
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from producer.gateway.app import Gateway
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 GONE, CLOSED, SWITCHED = "gone", "closed", "kill-switch"
 CLIENT_GONE = 499
 NOBODY = "no supervisor has granted the money for this request in time"
@@ -66,12 +64,10 @@ class Exchange:
         self.kept: list[bytes] = []
         self._send = send
 
-    async def run(self, gone: asyncio.Task[None]) -> None:
+    async def run(self) -> None:
         """See it through; never raises for what peers do."""
         try:
-            if await self._granted(gone) and await self._noted():
-                self.flow.waiting = False
-                await self._race(self._pump(), gone)
+            await self._run()
         except Refused as refusal:
             self.settled = True  # a refusal leaves no grant to end
             if refusal.closed:
@@ -86,15 +82,27 @@ class Exchange:
         finally:
             self.settle()
 
-    async def _granted(self, gone: asyncio.Task[None]) -> bool:
+    async def _run(self) -> None:
+        """Raises Stopped where it was cut (asyncio says only that its task was cancelled), Refused and Late."""
+        try:
+            if await self._granted() and await self._noted():
+                self.flow.waiting = False
+                await self._pump()
+        except asyncio.CancelledError:
+            if self.flow.why is None:
+                raise
+            self.flow.task.uncancel()
+            raise Stopped(self.flow.why) from None
+
+    async def _granted(self) -> bool:
         """Wait for money. Raises Refused, Stopped or Late."""
         if self.plan.unbounded:
-            tokens = await self._race(self.gateway.upstream.count(self.plan, self.scope["headers"]), gone)
+            tokens = await self.gateway.upstream.count(self.plan, self.scope["headers"])
             self.plan = self.plan if tokens is None else self.plan.counted(tokens)
         need, floor = self.plan.need, self.plan.floor
         ask = Reserve(request=self.request, attempt=self.attempt.ident, need=need, floor=floor)
         self.asked = True
-        self.granted = await self._race(self._answer(ask), gone)
+        self.granted = await self._answer(ask)
         self._check_switch()
         self.max_tokens = self.plan.fitting(self.granted)
         if self.max_tokens < self.plan.floor_tokens:
@@ -209,19 +217,6 @@ class Exchange:
             self.attempt.history.learn(self.plan, usage.input_tokens + cached)
         if self.gateway.recorder is not None:
             self.gateway.recorder.keep(record, self.plan.raw, b"".join(self.kept))
-
-    async def _race(self, work: Awaitable[T], gone: asyncio.Task[None]) -> T:
-        """Await ``work`` unless the exchange is ended from outside. Raises Stopped."""
-        task = asyncio.ensure_future(work)
-        ends: set[asyncio.Future[Any]] = {task, gone, self.flow.stop}
-        try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
-            raise Stopped(self.flow.stop.result() if self.flow.stop.done() else GONE)
-        finally:
-            if not task.done():
-                await asgi.cancel(task)
 
     def _check_switch(self) -> None:
         if killswitch.read(self.gateway.kill_switch).armed:

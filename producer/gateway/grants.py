@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from producer.core.money import MicroUSD
 from producer.gateway.clamp import History
@@ -49,16 +49,18 @@ class Supervisor(Protocol):
 
 @dataclass(eq=False)
 class Flow:
-    """One request under way. ``waiting``: it has not left yet. ``stop``, set to a reason, ends it; then ``over`` is."""
+    """One request under way, in the task that makes it. ``waiting``: it has not left yet. ``over``: it has ended."""
 
+    task: asyncio.Task[Any]
     waiting: bool = True
-    stop: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    why: str | None = None
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
     def cut(self, reason: str) -> None:
-        """End the request now."""
-        if not self.stop.done():
-            self.stop.set_result(reason)
+        """End the request now: its task is cancelled, and finds in ``why`` that it was us, and for what reason."""
+        if self.why is None and not self.over.is_set():
+            self.why = reason
+            self.task.cancel()
 
 
 @dataclass(eq=False)

@@ -241,6 +241,18 @@ async def test_who_leaves_while_waiting_for_money_gives_back_what_may_still_be_g
 
 
 @live
+async def test_a_request_that_is_cancelled_by_others_than_us_is_booked_and_not_taken_for_cut(tmp_path):
+    async with rig(tmp_path) as r:
+        r.supervisor.away = True
+        asked = asyncio.create_task(r.ask(r.attempt()))
+        await until(lambda: r.supervisor.asked)
+        (flow,) = r.gateway.attempts.flows
+        flow.task.cancel()
+        assert (await asked).status_code == 500
+        assert [record.cost for record in r.records()] == [0] and bill.lines(r.bill) == []
+
+
+@live
 async def test_a_reserve_waits_for_a_supervisor_that_is_away(tmp_path):
     async with rig(tmp_path) as r:
         r.supervisor.away = True
