@@ -4,7 +4,8 @@
 
 1. Three things end an exchange early: the client leaves, its attempt is closed, the kill switch is thrown. While it
    waits for money an armed switch is enough; once it has left, only one that says `now`. Each cuts its flow.
-2. However it ends, ``settle`` runs exactly once, before the last byte, and what it books is decided in settle.py.
+2. However it ends, ``settle`` runs exactly once, before the last byte, and what it books is decided in settle.py. The
+   supervisor is told right after the piece that had to wait for the journal.
 3. Errors of the API pass through with their headers: the CLI knows what to do with them. Only the text of a usage
    limit gets the time of its end (limits.py).
 4. Who gets no answer about money is told to come back before the CLI takes the silence for a failure of the task.
@@ -61,6 +62,7 @@ class Exchange:
         self.left = Left.NEVER
         self.status = CLIENT_GONE
         self.started = self.asked = self.settled = False
+        self.record: Metered | None = None
         self.kept: list[bytes] = []
         self._send = send
 
@@ -81,6 +83,7 @@ class Exchange:
             await refuse_for_now(self._send, NOBODY, self.gateway.clock() + AGAIN_SECONDS)
         finally:
             self.settle()
+            self._report()
 
     async def _run(self) -> None:
         """Raises Stopped where it was cut (asyncio says only that its task was cancelled), Refused and Late."""
@@ -211,6 +214,14 @@ class Exchange:
             self.gateway.journal.metered(record)
         except OSError as error:
             log.error("journal: %s", error)
+        self.record = record
+        asyncio.get_running_loop().call_soon(self._report)  # also where the client does not take the last piece
+
+    def _report(self) -> None:
+        """Tell the supervisor, and whoever else wants to know, once."""
+        record, self.record = self.record, None
+        if record is None:
+            return
         self.gateway.supervisor.report(record)
         if self.meter.started and (usage := self.meter.usage()) is not None:
             cached = usage.cache_read_tokens + usage.cache_write_5m_tokens + usage.cache_write_1h_tokens

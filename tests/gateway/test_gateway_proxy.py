@@ -12,7 +12,7 @@ import pytest
 from gateway_rig import SECRET, body, events, live, rig, until
 
 from producer import ids, killswitch, pricing
-from producer.gateway import bill, serve
+from producer.gateway import asgi, bill, serve
 from producer.gateway.upstream import Key
 from producer.wire import tokens
 from producer.wire.messages import Open
@@ -250,6 +250,22 @@ async def test_a_request_that_is_cancelled_by_others_than_us_is_booked_and_not_t
         flow.task.cancel()
         assert (await asked).status_code == 500
         assert [record.cost for record in r.records()] == [0] and bill.lines(r.bill) == []
+
+
+@live
+async def test_the_last_piece_does_not_wait_for_the_supervisor_to_be_told(tmp_path, monkeypatch):
+    order = []
+    async with rig(tmp_path) as r:
+        report, passed = r.supervisor.report, asgi.piece
+
+        async def piece(send, content, **last):
+            await passed(send, content, **last)
+            order.extend(["stopped"] if b"message_stop" in content else [])
+
+        monkeypatch.setattr(r.supervisor, "report", lambda record: (order.append("told"), report(record)))
+        monkeypatch.setattr(asgi, "piece", piece)
+        assert (await r.ask(r.attempt())).status_code == 200
+        assert order == ["stopped", "stopped", "told"]  # the scripted model's own piece, then ours
 
 
 @live
