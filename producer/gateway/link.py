@@ -118,7 +118,8 @@ class Link:
         renewed = clock()
         while True:
             try:
-                message = await asyncio.wait_for(peer.recv(), ANSWER if asked else QUIET)
+                async with asyncio.timeout(ANSWER if asked else QUIET):
+                    message = await peer.recv()
             except TimeoutError:
                 if asked:
                     return
