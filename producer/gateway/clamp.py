@@ -16,6 +16,7 @@ import json
 import math
 from collections import Counter, deque
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -58,24 +59,29 @@ class Plan:
     uses: int
     parts: Counter[Part] = field(default_factory=Counter)
 
-    def worst(self, max_tokens: int) -> MicroUSD:
-        """The most that it can cost with so many output tokens allowed."""
-        return self.price.worst_case(
-            self.bound, max_tokens, cache_1h=self.cache_1h, speed=self.speed, geo=self.geo, searches=self.searches
-        )
-
-    @property
+    @cached_property
     def need(self) -> MicroUSD:
         """The most that it can cost as it stands."""
-        return self.worst(self.wanted)
+        return self._worst(self.wanted)
 
     @property
     def floor(self) -> MicroUSD:
         """The least that makes it useful."""
         return self.worst(self.floor_tokens)
 
+    def worst(self, max_tokens: int) -> MicroUSD:
+        """The most that it can cost with so many output tokens allowed."""
+        return self.need if max_tokens == self.wanted else self._worst(max_tokens)
+
+    def _worst(self, max_tokens: int) -> MicroUSD:
+        return self.price.worst_case(
+            self.bound, max_tokens, cache_1h=self.cache_1h, speed=self.speed, geo=self.geo, searches=self.searches
+        )
+
     def fitting(self, granted: int) -> int:
         """The output tokens that a grant affords, at most what was asked for."""
+        if granted >= self.need:
+            return self.wanted
         affords = self.price.affordable_output_tokens(
             granted, self.bound, cache_1h=self.cache_1h, speed=self.speed, geo=self.geo, searches=self.searches
         )
@@ -147,7 +153,7 @@ def plan(raw: bytes, prices: PriceTable, history: History, least: int) -> Plan:
         uses=uses,
         parts=parts,
     )
-    result.worst(0)  # a speed without a price is found now, not after the call
+    _ = result.need  # a speed without a price is found now, not after the call
     return result
 
 

@@ -45,9 +45,8 @@ def settle(left: Left, plan: Plan, max_tokens: int, meter: Meter) -> Charge:
     if left in (Left.NEVER, Left.FAILED):
         return Charge(Usage(), ZERO, True)
     usage = meter.usage()
-    worst = Charge(Usage(), plan.worst(max_tokens), False)
     if usage is None:
-        return worst
+        return _worst(plan, max_tokens)
     if not meter.final:
         rest = {
             "output_tokens": max(max_tokens, usage.output_tokens),
@@ -57,5 +56,9 @@ def settle(left: Left, plan: Plan, max_tokens: int, meter: Meter) -> Charge:
     try:
         cost = plan.price.cost_of(usage, speed=meter.speed or plan.speed, geo=meter.geo or plan.geo)
     except UnknownModel:
-        return worst
+        return _worst(plan, max_tokens)
     return Charge(usage, cost, meter.final)
+
+
+def _worst(plan: Plan, max_tokens: int) -> Charge:
+    return Charge(Usage(), plan.worst(max_tokens), False)
