@@ -69,13 +69,16 @@ def _parts(body: dict[str, Any]) -> Iterator[Part]:
 
 
 def as_json(value: Any) -> bytes:
-    """JSON in UTF-8, or in ASCII where orjson has no form for it: lone surrogates, huge numbers. Raises ValueError."""
+    """JSON without spaces, in UTF-8, or in ASCII where orjson has no form for it: lone surrogates, huge numbers.
+
+    Raises ValueError.
+    """
     try:
         return orjson.dumps(value)
     except TypeError:
         if nesting(value, DEEPEST) > DEEPEST:
             raise ValueError(f"nested deeper than {DEEPEST} levels") from None
-        return json.dumps(value).encode()
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _message(message: Any, media: list[str]) -> Any:

@@ -91,7 +91,7 @@ REMOVALS = (
     Removal("two prices in one body, by the short way", "producer/gateway/clamp.py", "if orjson.dumps(value) == raw else None", "", f"{GATEWAY}test_a_body_that_is_no_request"),
     Removal("an endless number in a body", "producer/gateway/clamp.py", "parse_float=_finite, ", "", f"{GATEWAY}test_a_body_that_is_no_request"),
     Removal("a body too deep to be written again", "producer/gateway/prompt.py", "if nesting(value, DEEPEST) > DEEPEST:", "if False:", "tests/gateway/test_gateway_clamp.py::test_depth_is_refused_before_it_ends_anything"),
-    Removal("a dear cache mark written oddly", "producer/gateway/clamp.py", "b'\"1h\"' in text", "b'\"1h\"' in raw", "tests/gateway/test_gateway_clamp.py::test_a_dear_cache_mark_is_seen_however_it_is_written"),
+    Removal("a dear cache mark written oddly", "producer/gateway/clamp.py", "text.rfind(ONE_HOUR)", "raw.rfind(ONE_HOUR)", "tests/gateway/test_gateway_clamp.py::test_a_dear_cache_mark_is_seen_however_it_is_written"),
     Removal("servers and containers of one's own", "producer/gateway/clamp.py", 'for key in ("mcp_servers", "container"):', "for key in ():", PRICE),
     Removal("max_tokens below 1", "producer/gateway/clamp.py", 'if type(body.get("max_tokens")) is not int or body["max_tokens"] < 1:', "if False:", PRICE),
     Removal("a tool without a price", "producer/gateway/clamp.py", "if not isinstance(kind, str) or not kind.startswith(CLIENT_TOOLS + REREADING_TOOLS):", "if False:", PRICE),

@@ -63,9 +63,12 @@ def test_what_is_as_deep_as_may_be_can_be_lowered(odd):
     assert b"[" * 240 in clamp.plan(raw, PRICES, History(), 1024).lowered(100)
 
 
-def test_a_dear_cache_mark_is_seen_however_it_is_written():
+@pytest.mark.parametrize("odd", ["", "\ud800", 10**30])
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (" ,\n", "\t:")])
+def test_a_dear_cache_mark_is_seen_however_it_is_written(odd, separators):
     mark = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
-    raw = json.dumps(body(messages=[user({"type": "text", "text": "x" * 10_000, **mark})])).encode()
+    dear = body(messages=[user({"type": "text", "text": "x" * 10_000, **mark})], metadata={"odd": odd})
+    raw = json.dumps(dear, separators=separators).encode()
     hidden = raw.replace(b'"1h"', b'"\\u0031\\u0068"')
     plain, odd, cheap = (clamp.plan(text, PRICES, History(), 1024) for text in (raw, hidden, raw.replace(b"1h", b"5m")))
     assert json.loads(hidden) == json.loads(raw) and hidden != raw
