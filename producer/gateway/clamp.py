@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -24,7 +24,7 @@ import orjson
 from producer.core.money import MicroUSD
 from producer.core.pricing import Price, PriceTable
 from producer.errors import UnknownModel
-from producer.gateway.prompt import Part, as_json, parts_of, tokens_beyond, tokens_of
+from producer.gateway.prompt import Parts, as_json, parts_of, tokens_beyond, tokens_of
 
 CONTEXT_TOKENS = 1_000_000
 OVERHEAD_TOKENS = 1_024  # what the API adds for tool use and the like
@@ -58,7 +58,7 @@ class Plan:
     geo: str | None
     searches: int
     uses: int
-    parts: Counter[Part] = field(default_factory=Counter)
+    parts: Parts = field(default_factory=Parts)
 
     @cached_property
     def need(self) -> MicroUSD:
@@ -109,7 +109,7 @@ class History:
     """What earlier requests of an attempt were made of, and how many tokens that turned out to be."""
 
     def __init__(self) -> None:
-        self._known: deque[tuple[str, Counter[Part], int]] = deque(maxlen=REMEMBERED)
+        self._known: deque[tuple[str, Parts, int]] = deque(maxlen=REMEMBERED)
 
     def learn(self, plan: Plan, prompt_tokens: int) -> None:
         """A request ended, and its prompt had so many tokens. Prompts reread by the API's tools teach nothing."""
@@ -118,7 +118,7 @@ class History:
         elif not plan.uses:
             self._known.append((plan.price.model, plan.parts, prompt_tokens))
 
-    def bound(self, model: str, parts: Counter[Part]) -> int | None:
+    def bound(self, model: str, parts: Parts) -> int | None:
         """The least bound that earlier requests to the same model give, None where there is none."""
         new = [(tokens, tokens_beyond(parts, known)) for name, known, tokens in self._known if name == model]
         bounds = [tokens + OVERHEAD_TOKENS + more for tokens, more in new if more is not None]
@@ -133,7 +133,7 @@ def plan(raw: bytes, prices: PriceTable, history: History, least: int) -> Plan:
     parts = parts_of(body)
     uses, searches, raw = _uses(body, raw)
     known = None if uses else history.bound(price.model, parts)
-    unbounded = any(part.unbounded for part in parts)
+    unbounded = bool(parts.unbounded)
     typed = sum(tool.get("type", "custom") != "custom" for tool in _tools(body))
     bound = tokens_of(parts) + OVERHEAD_TOKENS + TYPED_TOOL_TOKENS * typed
     if unbounded:

@@ -13,8 +13,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -28,44 +29,50 @@ MARK_SIZE = 9  # a cache mark is tiny; anything larger under its name is text
 IMAGE, UNBOUNDED = "image", "unbounded"
 
 
-class Part(NamedTuple):
-    """One part of a prompt: what identifies it, and its upper bound of tokens. It does not keep the text."""
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a prompt: by what identifies one, its upper bound of tokens; and which have none.
 
-    digest: bytes
-    tokens: int
-    unbounded: bool
+    It does not keep the text. What is there a second time is a part of its own, new where it was there but once.
+    """
 
-
-def parts_of(body: dict[str, Any]) -> Counter[Part]:
-    """The parts of a request's prompt, and how often each is there."""
-    return Counter(_parts(body))
+    tokens: dict[bytes, int] = field(default_factory=dict)
+    unbounded: set[bytes] = field(default_factory=set)
 
 
-def tokens_of(parts: Counter[Part]) -> int:
+def parts_of(body: dict[str, Any]) -> Parts:
+    """The parts of a request's prompt."""
+    parts, again = Parts(), Counter[bytes]()
+    for text, media in _texts(body):
+        ident = sha256(text + " ".join(media).encode() if media else text).digest()
+        if ident in parts.tokens:
+            again[ident] += 1
+            ident += b"%d" % again[ident]
+        parts.tokens[ident] = len(text) + IMAGE_TOKENS * media.count(IMAGE)
+        if UNBOUNDED in media:
+            parts.unbounded.add(ident)
+    return parts
+
+
+def tokens_of(parts: Parts) -> int:
     """An upper bound of the tokens in these parts."""
-    return sum(part.tokens * times for part, times in parts.items())
+    return sum(parts.tokens.values())
 
 
-def tokens_beyond(parts: Counter[Part], known: Counter[Part]) -> int | None:
+def tokens_beyond(parts: Parts, known: Parts) -> int | None:
     """An upper bound of the tokens in what is not known; None where there is none."""
-    tokens = 0
-    for part, times in parts.items():
-        if (more := times - known.get(part, 0)) > 0:
-            if part.unbounded:
-                return None
-            tokens += part.tokens * more
-    return tokens
+    new = set(parts.tokens).difference(known.tokens)
+    return None if new & parts.unbounded else sum(map(parts.tokens.__getitem__, new))
 
 
-def _parts(body: dict[str, Any]) -> Iterator[Part]:
+def _texts(body: dict[str, Any]) -> Iterator[tuple[bytes, list[str]]]:
+    """The text of each part, and the media that were left out of it."""
     for key, value in body.items():
         if key in NOT_PROMPT:
             continue
         for part in value if key in LISTS and isinstance(value, list) else [value]:
             media: list[str] = []
-            text = as_json([key, _message(part, media) if key == "messages" else _unmarked(part)])
-            tokens = len(text) + IMAGE_TOKENS * media.count(IMAGE)
-            yield Part(sha256(text).digest(), tokens, UNBOUNDED in media)
+            yield as_json([key, _message(part, media) if key == "messages" else _unmarked(part)]), media
 
 
 def as_json(value: Any) -> bytes:
@@ -91,15 +98,14 @@ def _block(block: Any, media: list[str]) -> Any:
     """Only real content blocks are lightened: the same shape inside a tool's input is text that the model reads."""
     if not isinstance(block, dict):
         return block
-    bare = _unmarked(block)
-    source = block.get("source")
-    if block.get("type") == "tool_result" and isinstance(block.get("content"), list):
+    bare, kind = _unmarked(block) if "cache_control" in block else block, block.get("type")
+    if kind == "tool_result" and isinstance(block.get("content"), list):
         return {**bare, "content": [_block(inner, media) for inner in block["content"]]}
-    if not isinstance(source, dict) or block.get("type") not in ("image", "document"):
+    if kind not in ("image", "document") or not isinstance(source := block.get("source"), dict):
         return bare
-    if block["type"] == "document" and source.get("type") in ("text", "content"):
+    if kind == "document" and source.get("type") in ("text", "content"):
         return bare if source["type"] == "text" else {**bare, "source": _message(source, media)}
-    media.append(IMAGE if block["type"] == "image" else UNBOUNDED)
+    media.append(IMAGE if kind == "image" else UNBOUNDED)
     return {**bare, "source": sha256(as_json(source)).hexdigest()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from hashlib import sha256
 
 import pytest
 from gateway_rig import body
@@ -14,7 +15,7 @@ from producer import pricing
 from producer.errors import UnknownModel
 from producer.gateway import clamp
 from producer.gateway.clamp import CONTEXT_TOKENS, History, Invalid
-from producer.gateway.prompt import IMAGE_TOKENS, Part, tokens_beyond, tokens_of
+from producer.gateway.prompt import IMAGE_TOKENS, parts_of, tokens_beyond, tokens_of
 
 PRICES = pricing.load()
 
@@ -161,12 +162,22 @@ def test_a_pdf_that_was_counted_once_is_bounded_from_then_on():
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.booleans())), st.lists(st.sampled_from("abcd")))
 def test_what_is_new_is_counted_as_often_as_it_is_new(new, known):
     def parts(names):
-        return Counter(Part(name.encode(), ord(name), unbounded) for name, unbounded in names)
+        sources = ({"type": "url", "url": "x"} if unbounded else {"type": "text"} for _, unbounded in names)
+        blocks = ({"type": "document", "source": source} for source in sources)
+        return parts_of({"messages": [user(name, block) for (name, _), block in zip(names, blocks, strict=True)]})
 
-    before, after = parts((name, False) for name in known), parts(new)
-    left = after - before
-    unbounded = any(part.unbounded for part in left)
-    assert tokens_beyond(after, before) == (None if unbounded else tokens_of(left))
+    before = [(name, False) for name in known]
+    left = list((Counter(new) - Counter(before)).elements())
+    unbounded = any(unbounded for _, unbounded in left)
+    assert tokens_beyond(parts(new), parts(before)) == (None if unbounded else tokens_of(parts(left)))
+
+
+def test_what_looks_like_an_image_that_was_left_out_does_not_hide_one():
+    real = image(10)
+    digest = sha256(json.dumps(real["source"], separators=(",", ":")).encode()).hexdigest()
+    fake, real = (parts_of({"messages": [user(block)]}) for block in ({**real, "source": digest}, real))
+    assert tokens_of(real) == tokens_of(fake) + IMAGE_TOKENS
+    assert tokens_beyond(real, fake) == tokens_of(real)
 
 
 def test_a_new_image_is_not_hidden_by_an_earlier_request():
