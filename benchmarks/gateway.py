@@ -1,6 +1,6 @@
 """What the gateway adds: time to the first byte, streams side by side, and processor time for what it passes on.
 
-    python benchmarks/gateway.py [--requests 300] [--streams 32]
+    python benchmarks/gateway.py [--requests 1000] [--streams 32]
 
 A scripted model on loopback, asked directly and through the gateway in turn, by the same client: a body of 120 KB, one
 request at a time, each measured from its first byte out to the first byte of the answer's stream. The gateway and the
@@ -130,7 +130,7 @@ def project(bench: Bench, stack: ExitStack) -> tuple[str, str, int]:
 async def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=300)
+    parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--streams", type=int, default=32)
     parser.add_argument("--kilobytes", type=int, default=120)
     given = parser.parse_args()
