@@ -96,6 +96,8 @@ class Exchange:
                 raise
             self.flow.task.uncancel()
             raise Stopped(self.flow.why) from None
+        finally:
+            self.flow.last_words = True
 
     async def _granted(self) -> bool:
         """Wait for money. Raises Refused, Stopped or Late."""

@@ -49,16 +49,20 @@ class Supervisor(Protocol):
 
 @dataclass(eq=False)
 class Flow:
-    """One request under way, in the task that makes it. ``waiting``: it has not left yet. ``over``: it has ended."""
+    """One request under way, in the task that makes it. ``waiting``: it has not left yet. ``over``: it has ended.
+
+    ``why`` it was cut; ``last_words``: what is left is to say how it ended, and that is not cut.
+    """
 
     task: asyncio.Task[Any]
     waiting: bool = True
+    last_words: bool = False
     why: str | None = None
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
     def cut(self, reason: str) -> None:
         """End the request now: its task is cancelled, and finds in ``why`` that it was us, and for what reason."""
-        if self.why is None and not self.over.is_set():
+        if self.why is None and not self.last_words:
             self.why = reason
             self.task.cancel()
 

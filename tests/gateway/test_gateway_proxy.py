@@ -253,6 +253,23 @@ async def test_a_request_that_is_cancelled_by_others_than_us_is_booked_and_not_t
 
 
 @live
+async def test_a_refusal_that_is_being_said_is_not_cut(tmp_path, monkeypatch):
+    async with rig(tmp_path) as r:
+        r.supervisor.limit = 0
+        said = asgi.send_error
+
+        async def slowly(*words):
+            (flow,) = r.gateway.attempts.flows
+            flow.cut("closed")
+            await asyncio.sleep(0)
+            await said(*words)
+
+        monkeypatch.setattr(asgi, "send_error", slowly)
+        response = await r.ask(r.attempt())
+        assert response.status_code == 402 and "ai-producer:budget" in response.text
+
+
+@live
 async def test_the_last_piece_does_not_wait_for_the_supervisor_to_be_told(tmp_path, monkeypatch):
     order = []
     async with rig(tmp_path) as r:
