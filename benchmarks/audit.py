@@ -18,6 +18,8 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
+from harness import head, table
+
 from producer.ids import new_id
 from producer.ledger import Reader, Store
 from producer.ledger.export import read_heads
@@ -68,6 +70,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=3_000_000)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
+    head("Audit")
     with tempfile.TemporaryDirectory() as scratch:
         ledger = Path(scratch) / "ledger.db"
         row, checkpoint = fill(ledger, given.rows)
@@ -85,11 +88,14 @@ def main() -> None:
             assert tail(reader.db, ledger.parent).problem is None
         bare = median(lambda: hashes(given.rows), given.rounds)
     rate, share = given.rows / whole, bare / whole
-    print(f"log                       {given.rows:12,} rows, {given.rows // EVERY:,} checkpoints")
-    print(f"appending a row           {row:12.2f} us; its share of the checkpoints {checkpoint:.2f} us")
-    print(f"verify, no signatures     {given.rows / chain:12,.0f} rows per CPU second")
-    print(f"verify, with three heads  {rate:12,.0f} rows per CPU second = {share:.2f} x bare hashing (target 150,000)")
-    print(f"start, {EVERY - 1} rows of tail   {start * 1e3:12.2f} ms (target 10)")
+    print(f"A log of {given.rows:,} rows with {given.rows // EVERY:,} checkpoints.\n")
+    rows = [
+        ("verify, rows a second of processor time", f"{given.rows / chain:,.0f}", "150,000"),
+        ("verify with three heads and every signature", f"{rate:,.0f}, {share:.2f} x bare hashing", "150,000"),
+        (f"start, {EVERY - 1} rows of tail, ms", f"{start * 1e3:.2f}", "10"),
+        ("append a row, us; its share of the checkpoints", f"{row:.2f}; {checkpoint:.2f}", ""),
+    ]
+    table(("measured", "figure", "target"), rows)
 
 
 if __name__ == "__main__":

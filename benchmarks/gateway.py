@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from harness import head
 from upstream import running
 from warm import Bench, until
 
@@ -134,6 +135,7 @@ async def main() -> None:
     parser.add_argument("--streams", type=int, default=32)
     parser.add_argument("--kilobytes", type=int, default=120)
     given = parser.parse_args()
+    head("Gateway")
     size = given.kilobytes * 1000
     with ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="g")))

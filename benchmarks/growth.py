@@ -14,7 +14,7 @@ import statistics
 from pathlib import Path
 
 from filling import block, fill
-from harness import Project, machine, project, scratch, spread, table
+from harness import Project, head, project, scratch, spread, table
 from latency import INVOKER, sample
 
 from producer import LedgerClient
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--inserts", type=int, default=60, help="a round")
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    print(f"### Growth\n\n{machine()}\n")
+    head("Growth")
     with scratch() as root:
         ledgers = {"empty": made(root / "empty", 0, 0)}
         for size in given.sizes:

@@ -196,6 +196,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     print(flush=True)
 
 
+def head(title: str) -> None:
+    """Print what a benchmark's tables begin with."""
+    print(f"### {title}\n\n{machine()}\n", flush=True)
+
+
 def machine() -> str:
     """On what, with what and when this was measured."""
     model = "unknown processor"

@@ -14,7 +14,7 @@ import argparse
 import time
 from pathlib import Path
 
-from harness import DEADLINE, Project, machine, percentiles, project, scratch, spread, table
+from harness import DEADLINE, Project, head, percentiles, project, scratch, spread, table
 
 from producer import LedgerClient
 from producer.ledger import Reader
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--backlog", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    print(f"### Latency\n\n{machine()}\n")
+    head("Latency")
     rows: list[tuple[object, ...]] = []
     with scratch() as root:
         p50, p99 = percentiles(idle(project(root / "idle", 2, 1), given.inserts))

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+from harness import head
 from startup import PATIENCE, Bench
 from web import fill
 
@@ -98,6 +99,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=1_000_000)
     parser.add_argument("--settled", type=int, default=1000)
     given = parser.parse_args()
+    head("Memory")
     with tempfile.TemporaryDirectory(prefix="m") as scratch:
         bench = Bench(Path(scratch), WORKERS)
         rows = supervisor(bench, "empty ledger", given.settled)

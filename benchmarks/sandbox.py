@@ -16,6 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from harness import head, table
+
 from producer.sandbox import Ground, Way, Wishes, choice, enclose
 
 
@@ -57,6 +59,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--claude-runs", type=int, default=10)
     options = parser.parse_args()
+    head("Sandbox")
     claude = Path(claude_agent_sdk.__file__).parent / "_bundled" / "claude"
     problems = {Way.BWRAP: choice.bwrap_problem(), Way.LANDLOCK: choice.landlock_problem(), Way.NONE: None}
     with tempfile.TemporaryDirectory(prefix="ap-bench-") as directory:
@@ -65,7 +68,8 @@ def main() -> None:
         env = {"PATH": os.environ["PATH"], "HOME": str(place.own[1]), "CLAUDE_CONFIG_DIR": str(place.own[0])}
         began = time.perf_counter()
         found = {way: command(way, place, root, top) for way, problem in problems.items() if problem is None}
-        print(f"made {len(found)} command lines in {(time.perf_counter() - began) * 1000:.1f} ms")
+        made = (time.perf_counter() - began) * 1000
+        rows: list[tuple[object, ...]] = []
         for name, program, runs in (
             ("true", ["/bin/true"], options.runs),
             ("claude --version", [str(claude), "--version"], options.claude_runs),
@@ -78,7 +82,9 @@ def main() -> None:
             for way, times in taken.items():
                 middle = statistics.median(times)
                 more = (middle - plain) * 1000
-                print(f"{name:<18} {way.value:<9} {middle * 1000:7.1f} ms  x{middle / plain:5.2f}  {more:+6.1f} ms")
+                rows.append((f"`{name}`", way.value, f"{middle * 1000:.1f}", f"{middle / plain:.2f}", f"{more:+.1f}"))
+    table(("program", "sandbox", "median, ms", "ratio to none", "more, ms"), rows)
+    print(f"{len(found)} command lines were made in {made:.1f} ms.")
     for way, problem in problems.items():
         if problem:
             print(f"{way.value}: {problem}")

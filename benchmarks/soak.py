@@ -22,7 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import psutil
-from harness import PAYLOAD, Project, machine, project, scratch, table
+from harness import PAYLOAD, Project, head, project, scratch, table
 from lines import Line, draw
 
 from producer import LedgerClient
@@ -124,7 +124,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--svg", type=Path)
     given = parser.parse_args()
-    print(f"### Soak\n\n{machine()}\n", flush=True)
+    head("Soak")
     with scratch() as root:
         one = project(root / "p")
         LedgerClient(one.ledger).close()

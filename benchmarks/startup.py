@@ -22,6 +22,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from harness import head
+
 from producer.errors import NoSupervisor, WireError
 from producer.places import Places
 from producer.wire.client import Control
@@ -127,6 +129,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--workers", type=int, default=32)
     given = parser.parse_args()
+    head("Starting")
     rows: list[tuple[str, str, float, float]] = []
     with tempfile.TemporaryDirectory(prefix="s") as scratch:
         base = Path(scratch)

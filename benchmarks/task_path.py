@@ -19,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 from types import FrameType
 
-from harness import machine, project, scratch, table
+from harness import head, project, scratch, table
 
 import producer
 from producer.config import load_config
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--prefetch", type=int, default=64)
     given = parser.parse_args()
-    print(f"### One task's path\n\n{machine()}\n", flush=True)
+    head("One task's path")
     samples = Samples()
     with scratch() as root:
         made = project(root / "path", given.workers, given.prefetch)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import HERE, machine, project, scratch, spread, table, until
+from harness import HERE, head, project, scratch, spread, table, until
 
 SWEEP = ((1, 64), (1, 256), (2, 64), (2, 256))
 FILERS = 1, 8  # processes that file one task after the other
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(OTHERS), choices=list(OTHERS), help="which of the others")
     given = parser.parse_args()
     environments, tasks, rounds = given.environments.resolve(), given.tasks, given.rounds
-    print(f"### Throughput\n\n{machine()}\n")
+    head("Throughput")
     with scratch() as root:
         sweep = {(w, p): drain(root / f"s{w}-{p}", tasks, w, p) for w, p in SWEEP}
         best = max(sweep, key=lambda pair: sweep[pair])

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import psutil
 import yaml
+from harness import head
 from upstream import running
 
 from producer import reaper
@@ -151,6 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=11)
     given = parser.parse_args()
+    head("Warm start")
     with ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="w")))
         note = base / "note"
