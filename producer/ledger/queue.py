@@ -195,10 +195,12 @@ class Queue:
             raise InvalidDependency(task, missing, f"dependencies: no such task: {', '.join(missing)}")
 
     def _link(self, task: str, dependencies: Sequence[str]) -> None:
+        if not dependencies:
+            return
+        self._db.catch_up()  # who is done by now has let go of its dependents before there is one more, which it counts
         for item in dict.fromkeys(dependencies):
             self._db.run("INSERT INTO dependency (task, depends_on) VALUES (?, ?)", task, item)
-        if dependencies:
-            self._count_open(task)
+        self._count_open(task)
 
     def _count_open(self, task: str) -> None:
         self._db.run(

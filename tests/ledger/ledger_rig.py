@@ -56,17 +56,21 @@ class Desk(Store):
     def settle(self, attempt: str, outcome: str, ending: Ending | None = None) -> TaskState | None:
         """End a running attempt as the supervisor does."""
         with self.transaction():
-            run = self.attempts.running(attempt)
-            assert run is not None, "the attempt does not run"
-            settlement = settle(
-                outcome,
-                retry_count=run.retry_count,
-                policy=RetryPolicy(max=3),
-                now=self.db.now,
-                jitter=0.5,
-                error="why",
-            )
-            return self.attempts.settle(run, settlement, ending or Ending(outcome))
+            return self.end(attempt, outcome, ending)
+
+    def end(self, attempt: str, outcome: str, ending: Ending | None = None) -> TaskState | None:
+        """``settle`` inside a transaction."""
+        run = self.attempts.running(attempt)
+        assert run is not None, "the attempt does not run"
+        settlement = settle(
+            outcome,
+            retry_count=run.retry_count,
+            policy=RetryPolicy(max=3),
+            now=self.db.now,
+            jitter=0.5,
+            error="why",
+        )
+        return self.attempts.settle(run, settlement, ending or Ending(outcome))
 
     def column(self, task: str, name: str) -> Any:
         return self.db.value(f"SELECT {name} FROM tasks WHERE id = ?", task)

@@ -209,6 +209,17 @@ def test_a_task_waits_until_everything_it_needs_is_done(desk: Desk) -> None:
     assert order(desk) == ["c", "d"]
 
 
+def test_what_is_done_in_the_same_transaction_is_not_waited_for_nor_counted_twice(desk: Desk) -> None:
+    a, waiting = desk.add("a"), desk.claim(desk.add("b")).attempt
+    early = desk.add("early", dependencies=[a])
+    attempt = desk.claim(a).attempt
+    with desk.transaction():
+        desk.end(waiting, "succeeded")
+        desk.end(attempt, "succeeded")
+        [late] = desk.queue.file([Draft("code", "late", "do it", dependencies=(a,))], Filing("operator"), Limits())
+    assert [desk.column(task, "open_dependencies") for task in (early, late)] == [0, 0]
+
+
 def test_self_unknown_and_cyclic_dependencies_are_refused_naming_them(desk: Desk) -> None:
     with pytest.raises(InvalidDependency, match="me cannot depend on itself"):
         desk.add("me", task_id="me", dependencies=["me"])
