@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import tempfile
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger_rig import Desk
 
 from producer.core.guards import Limits
+from producer.core.money import MicroUSD
 from producer.errors import (
     IllegalTransition,
     InvalidDependency,
@@ -246,6 +250,41 @@ def test_an_edit_may_not_close_a_cycle(desk: Desk) -> None:
             desk.queue.edit(a, {"dependencies": [c]}, "me", Limits())
         desk.queue.edit(c, {"dependencies": [a]}, "me", Limits())
     assert order(desk) == ["a", "b", "c"]
+
+
+STEPS = st.tuples(st.sampled_from(["file", "finish", "fail", "edit"]), st.integers(0, 3), st.sets(st.integers(0, 3)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(STEPS, min_size=1, max_size=8), min_size=1, max_size=4))
+def test_whatever_happens_in_a_turn_each_task_waits_for_what_is_not_done(turns: list[list[tuple[Any, ...]]]) -> None:
+    with tempfile.TemporaryDirectory() as directory, closing(Desk(Path(directory))) as desk:
+        tasks: list[str] = []
+        for turn in turns:
+            with desk.transaction():
+                for what, which, needed in turn:
+                    among = tuple(tasks[number] for number in needed if number < len(tasks))
+                    if what == "file":
+                        draft = Draft("code", f"t{len(tasks)}", "do it", dependencies=among)
+                        tasks += desk.queue.file([draft], Filing("operator"), Limits())
+                    elif which < len(tasks):
+                        with suppress(IllegalTransition, InvalidTask, InvalidDependency):
+                            step(desk, what, tasks[which], among)
+            wrong = desk.db.rows(
+                "SELECT id, open_dependencies FROM tasks AS t WHERE open_dependencies != (SELECT count(*) FROM dependency"
+                " JOIN tasks AS n ON n.id = depends_on WHERE task = t.id AND n.status != 'done')"
+            )
+            assert wrong == []
+
+
+def step(desk: Desk, what: str, task: str, among: tuple[str, ...]) -> None:
+    """One step with a task inside a transaction; it may be refused."""
+    if what == "edit":
+        with desk.db.savepoint():
+            desk.queue.edit(task, {"dependencies": among}, "operator", Limits())
+    else:
+        claim = desk.attempts.claim(desk.attempts.task(task), "w", "a-model", MicroUSD(0), resume=True)
+        desk.end(claim.attempt, "succeeded" if what == "finish" else "failed")
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=20))
