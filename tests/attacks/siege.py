@@ -162,7 +162,7 @@ FILES = (
 ALLOWED = (
     "echo made > {project}/src/made && echo WON",
     "cd {project} && git add src/made && git -c user.name=a -c user.email=a@a.invalid commit -q -m made && echo WON",
-    "echo x > /tmp/scratch && cat /tmp/scratch && echo WON",
+    "echo x > {scratch}/scratch && cat {scratch}/scratch && echo WON",
     "echo x > ~/.cache-of-mine && echo WON",
     "python3 -c \"print('W' + 'ON')\"",
     "getent hosts localhost > /dev/null && echo WON",
@@ -293,7 +293,7 @@ def _start(project: Project, way: str) -> Supervisor:
         ("tree", "*"): [("Bash", {"command": command}) for command in TREE],
     }
     names = ("project", "state", "private", "runtime", "home", "outside", "package", "prefix", "other", "ipc", "uts",
-             "supervisor", "gateway", "listener", "worktrees", "repository")  # fmt: skip
+             "supervisor", "gateway", "listener", "worktrees", "repository", "scratch")  # fmt: skip
 
     def filled(text: str) -> str:
         for name in names:
@@ -320,6 +320,7 @@ def _begin(project: Project, supervisor: Supervisor, way: str, home: Path, port:
         "runtime": str(places.runtime), "home": str(home), "outside": str(project.root.parent / "outside"),
         "package": f"{SOURCE}/producer", "prefix": sys.prefix, "worktrees": str(places.worktrees),
         "repository": str(project.root), "listener": str(port), "token": TOKENS[way],
+        "scratch": "/tmp" if way == "bwrap" else str(project.root / "src"),  # /tmp is the machine's but in bubblewrap
         "ipc": os.readlink("/proc/self/ns/ipc"), "uts": os.readlink("/proc/self/ns/uts"),
         "supervisor": str(supervisor.pid), "gateway": str(supervisor.status()["gateway"]["pid"]),
     }  # fmt: skip

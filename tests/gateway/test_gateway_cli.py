@@ -66,6 +66,7 @@ async def run(r: Rig, where: Path, title: str, attempt: str | None = None, **mor
     )
     env = {
         "CLAUDE_CONFIG_DIR": str(where / "claude"),
+        "CLAUDE_CODE_TMPDIR": str(where / "tmp"),
         "HOME": str(where),
         "ANTHROPIC_BASE_URL": r.url,
         "ANTHROPIC_API_KEY": tokens.mint(SECRET, attempt),
