@@ -27,7 +27,7 @@ from producer.wire.messages import Event, Message
 from producer.wire.transport import NOW, Socket, configure, send_frames
 
 Name = Literal["tasks", "results", "control"]
-MARK = 200  # deliveries of a peer that wait for us, before it is held up; or for the peer, before it counts as gone
+DELIVERIES = 200  # that wait for us, before a peer is held up; or for the peer, before it counts as gone
 MOST_BYTES = 16 << 20  # of one socket, at once; a single delivery may pass it
 KINDS = (("tasks", zmq.ROUTER), ("results", zmq.PULL), ("control", zmq.ROUTER), ("events", zmq.XPUB))
 
@@ -150,9 +150,9 @@ def _listener(context: zmq.Context[Socket], name: str, kind: int, keys: Keys) ->
     configure(socket, keys.server(), None)
     socket.zap_domain = name.encode()
     socket.setsockopt(zmq.HANDSHAKE_IVL, int(HANDSHAKE * 1000))
-    socket.rcvhwm = MARK
+    socket.rcvhwm = DELIVERIES
     if kind == zmq.ROUTER:
-        socket.sndhwm = MARK
+        socket.sndhwm = DELIVERIES
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     return socket
 

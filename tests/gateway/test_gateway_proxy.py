@@ -228,12 +228,18 @@ async def test_an_upstream_that_takes_the_request_and_dies_costs_the_worst_case(
         assert record.cost == next(iter(r.journal(record.attempt).opened.values())).worst > 0
 
 
+async def waiting(r):
+    """A request that waits for money, of a supervisor that is away."""
+    r.supervisor.away = True
+    asked = asyncio.create_task(r.ask(r.attempt()))
+    await until(lambda: r.supervisor.asked)
+    return asked
+
+
 @live
 async def test_who_leaves_while_waiting_for_money_gives_back_what_may_still_be_granted(tmp_path):
     async with rig(tmp_path) as r:
-        r.supervisor.away = True
-        asked = asyncio.create_task(r.ask(r.attempt()))
-        await until(lambda: r.supervisor.asked)
+        asked = await waiting(r)
         asked.cancel()
         await until(r.records)
         assert (r.records()[0].cost, r.records()[0].status) == (0, 499)
@@ -243,9 +249,7 @@ async def test_who_leaves_while_waiting_for_money_gives_back_what_may_still_be_g
 @live
 async def test_a_request_that_is_cancelled_by_others_than_us_is_booked_and_not_taken_for_cut(tmp_path):
     async with rig(tmp_path) as r:
-        r.supervisor.away = True
-        asked = asyncio.create_task(r.ask(r.attempt()))
-        await until(lambda: r.supervisor.asked)
+        asked = await waiting(r)
         (flow,) = r.gateway.attempts.flows
         flow.task.cancel()
         assert (await asked).status_code == 500
@@ -288,9 +292,7 @@ async def test_the_last_piece_does_not_wait_for_the_supervisor_to_be_told(tmp_pa
 @live
 async def test_a_reserve_waits_for_a_supervisor_that_is_away(tmp_path):
     async with rig(tmp_path) as r:
-        r.supervisor.away = True
-        asked = asyncio.create_task(r.ask(r.attempt()))
-        await until(lambda: r.supervisor.asked)
+        asked = await waiting(r)
         r.supervisor.away = False
         r.supervisor.review()
         assert (await asked).status_code == 200
@@ -312,9 +314,7 @@ async def test_who_waits_too_long_for_a_supervisor_is_told_to_come_back_and_pays
 @live
 async def test_an_armed_switch_ends_who_waits_for_money(tmp_path):
     async with rig(tmp_path) as r:
-        r.supervisor.away = True
-        asked = asyncio.create_task(r.ask(r.attempt()))
-        await until(lambda: r.supervisor.asked)
+        asked = await waiting(r)
         killswitch.arm(r.gateway.kill_switch, "stop")
         response = await asked
         assert response.status_code == 402
