@@ -163,7 +163,7 @@ class Project:
             kept = [head for file in files for head in export.read_heads(file)]
             verdict = export.check(reader, kept, KeyRing.read(state))
         assert verdict.ok, verdict.problem
-        assert self.rows("SELECT * FROM holds") == []
+        assert self.rows("SELECT * FROM attempts WHERE held_base != 0 OR held_micros != 0") == []
         assert self.rows("SELECT * FROM reservations") == []
         assert self.rows("SELECT * FROM budget WHERE held_micros != 0") == []
         assert self.rows("SELECT * FROM attempts WHERE state = 'running'") == []

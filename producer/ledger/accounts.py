@@ -1,23 +1,25 @@
 """Money in the ledger: holds, reservations, bookings.
 
-1. A claim places a hold; what is held counts against the caps like what is spent.
+1. A claim places a hold, in the row of its attempt; what is held counts against the caps like what is spent.
 2. A hold is max(what is left of the claim's reservation, the sum of the attempt's open model requests).
 3. Booking a cost moves it from held to spent, once, by request id, in the transaction that learns of it.
-4. The UTC day on the hold pays, also for a run over midnight. Releasing a hold is the last thing a settlement does.
-5. The figures are kept in memory beside the ledger (producer/ledger/figures.py) and written with the commit.
+4. The UTC day of the claim pays, also for a run over midnight. A settlement gives the hold back: what has ended holds
+   nothing, the schema sees to it.
+5. The figures are kept in memory beside the ledger (figures.py, inflight.py) and written with the commit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from producer.core.budget import Cap
 from producer.core.money import ZERO, MicroUSD
 from producer.errors import LedgerError
 from producer.ledger.database import Database, placeholders
-from producer.ledger.figures import Day, Figures, Hold
+from producer.ledger.figures import Day, Figures
 from producer.ledger.inflight import InFlight
-from producer.ledger.model import TOKEN_COLUMNS, Cost
+from producer.ledger.model import TOKEN_COLUMNS, Cost, Running
 
 PROJECT = "project"
 _INSERT_METER = (
@@ -65,48 +67,36 @@ class Accounts:
     def task_cap(self, task: str, limit: MicroUSD | None) -> Cap:
         """What stands against a task's own budget, over all its attempts and days."""
         spent = self._db.value("SELECT cost_micros FROM tasks WHERE id = ?", task) or 0
-        held = sum(hold.amount for hold in self._figures.holds.values() if hold.task == task)
-        return Cap(f"task {task}", limit, MicroUSD(spent), MicroUSD(held))
+        run = self.inflight.of_task(task)
+        return Cap(f"task {task}", limit, MicroUSD(spent), MicroUSD(run.held if run else 0))
 
     def lineage_cap(self, root: str, limit: MicroUSD | None) -> Cap:
         """What stands against the budget of a root task and all its descendants."""
         spent = self._db.value("SELECT sum(cost_micros) FROM tasks WHERE root_task_id = ?", root) or 0
-        held = sum(hold.amount for hold in self._figures.holds.values() if hold.root == root)
+        held = sum(run.held for run in self._runs() if run.root == root)
         return Cap(f"lineage {root}", limit, MicroUSD(spent), MicroUSD(held))
 
     # ---- holds
 
-    def place(self, attempt: str, task: str, role: str, root: str, amount: MicroUSD) -> None:
-        """Hold ``amount`` for an attempt that is being claimed."""
-        date = self.today()
-        self._figures.put(attempt, Hold(task, role, root, date, amount, amount))
-        self._figures.add(role, date, 0, amount)
+    def place(self, run: Running) -> None:
+        """An attempt is claimed, with what it holds. To write that into its row is the claim's."""
+        self.inflight.add(run)
+        self._figures.add(run.role, run.date, 0, run.held)
 
-    def release(self, attempt: str) -> MicroUSD:
-        """Give back what the attempt still holds; how much. Zero where it holds nothing any more."""
-        hold = self._figures.drop(attempt)
-        if hold is None:
-            return ZERO
-        self._db.run_many(_END_REQUEST, [(request,) for request in hold.requests])
-        self._figures.add(hold.role, hold.date, 0, -hold.amount)
-        return MicroUSD(hold.amount)
-
-    def left_behind(self) -> list[str]:
-        """Attempts that hold money and do not run. There is no way to get there; a start looks all the same."""
-        rows = self._db.rows(
-            "SELECT attempt FROM holds WHERE NOT EXISTS"
-            " (SELECT 1 FROM attempts WHERE id = holds.attempt AND state = 'running')"
-        )
-        return [attempt for (attempt,) in rows]
+    def release(self, run: Running) -> None:
+        """An attempt ends: give back what it holds. To write that into its row is the settlement's."""
+        self._db.run_many(_END_REQUEST, [(request,) for request in run.requests])
+        self._figures.add(run.role, run.date, 0, -run.held)
+        self.inflight.remove(run)
 
     def hold(self, attempt: str) -> tuple[str, MicroUSD, MicroUSD] | None:
-        """(day, amount, what of it backs open requests) of an attempt's hold."""
-        hold = self._figures.holds.get(attempt)
-        return (hold.date, MicroUSD(hold.amount), MicroUSD(hold.reserved)) if hold else None
+        """(day, amount, what of it backs open requests) of a running attempt's hold."""
+        run = self.inflight.all().get(attempt)
+        return (run.date, MicroUSD(run.held), MicroUSD(run.reserved)) if run else None
 
     def holders(self) -> dict[str, bool]:
         """Every attempt that holds money, and whether a model request of it is open."""
-        return {attempt: bool(hold.requests) for attempt, hold in self._figures.holds.items() if hold.amount}
+        return {run.attempt: bool(run.requests) for run in self._runs() if run.held}
 
     def reservation(self, request: str) -> MicroUSD | None:
         """What an open request was granted."""
@@ -116,60 +106,58 @@ class Accounts:
     def reservations(self) -> list[tuple[str, str, MicroUSD]]:
         """(request, attempt, grant) of every open request."""
         return [
-            (request, attempt, MicroUSD(amount))
-            for attempt, hold in self._figures.holds.items()
-            for request, amount in hold.requests.items()
+            (request, run.attempt, MicroUSD(amount)) for run in self._runs() for request, amount in run.requests.items()
         ]
 
     def reserve(self, request: str, attempt: str, amount: MicroUSD) -> None:
-        """Record a grant and raise the attempt's hold to cover it. Raises LedgerError where it has no hold."""
-        hold = self._figures.holds.get(attempt)
-        if hold is None:
+        """Record a grant and raise the attempt's hold to cover it. Raises LedgerError where it does not run."""
+        run = self.inflight.all().get(attempt)
+        if run is None:
             raise LedgerError(f"attempt {attempt} holds nothing: request {request} cannot be granted")
         self._db.run("INSERT INTO reservations VALUES (?, ?, ?)", request, attempt, amount)
-        hold.requests[request] = amount
-        self._resize(attempt, hold)
+        run.requests[request] = amount
+        self._figures.add(run.role, run.date, 0, self.inflight.resize(run))
 
     def running(self, role: str | None, date: str) -> int:
         """How many attempts share a role's cap, or the project's (None), on a day."""
-        return sum(hold.date == date and role in (None, hold.role) for hold in self._figures.holds.values())
+        return sum(run.date == date and role in (None, run.role) for run in self._runs())
 
     def kin(self, root: str) -> int:
-        """How many attempts of a lineage hold money."""
-        return sum(hold.root == root for hold in self._figures.holds.values())
+        """How many attempts of a lineage run."""
+        return sum(run.root == root for run in self._runs())
+
+    def _runs(self) -> Collection[Running]:
+        return self.inflight.all().values()
 
     # ---- bookings
 
     def book(self, cost: Cost) -> Booking | None:
         """Book a cost; None where its request was booked before, or is of no attempt of this ledger."""
-        found = self._whose(cost.attempt)
         run = self.inflight.all().get(cost.attempt)
-        if found is None or not self._meter(cost, *found, first=run is not None and not run.booked):
+        if run is None:
+            return self._book_late(cost)
+        if not self._meter(cost, run.task, run.role, run.date, first=not run.booked):
             return None
-        task, role, date = found
-        if run:
-            self.inflight.book(run, cost.amount)
-        else:
-            self.inflight.booked_late(task, cost.amount)
-            self._db.run("UPDATE tasks SET cost_micros = cost_micros + ? WHERE id = ?", cost.amount, task)
-            self._db.run("UPDATE attempts SET cost_micros = cost_micros + ? WHERE id = ?", cost.amount, cost.attempt)
-        hold = self._figures.holds.get(cost.attempt)
-        if hold:
-            if hold.requests.pop(cost.request, None) is not None:
-                self._db.run(_END_REQUEST, cost.request)
-            hold.base = max(0, hold.base - cost.amount)
-            self._resize(cost.attempt, hold, spent=cost.amount)
-        else:
-            self._figures.add(role, date, cost.amount, 0)
-        return Booking(task, role, run is None)
+        if run.requests.pop(cost.request, None) is not None:
+            self._db.run(_END_REQUEST, cost.request)
+        self.inflight.book(run, cost.amount)
+        run.base = max(0, run.base - cost.amount)
+        self._figures.add(run.role, run.date, cost.amount, self.inflight.resize(run))
+        return Booking(run.task, run.role, late=False)
 
-    def _whose(self, attempt: str) -> tuple[str, str, str] | None:
-        """(task, role, day that pays) of an attempt; None for one of no ledger of ours."""
-        hold = self._figures.holds.get(attempt)
-        if hold:
-            return hold.task, hold.role, hold.date
-        row = self._db.one("SELECT task_id, role, claimed_at FROM attempts WHERE id = ?", attempt)
-        return (row[0], row[1], row[2][:10]) if row else None
+    def _book_late(self, cost: Cost) -> Booking | None:
+        """Book a cost of an attempt that has ended."""
+        row = self._db.one("SELECT task_id, role, claimed_at FROM attempts WHERE id = ?", cost.attempt)
+        if row is None:
+            return None
+        task, role, date = row[0], row[1], row[2][:10]
+        if not self._meter(cost, task, role, date, first=False):
+            return None
+        self.inflight.booked_late(task, cost.amount)
+        self._db.run("UPDATE tasks SET cost_micros = cost_micros + ? WHERE id = ?", cost.amount, task)
+        self._db.run("UPDATE attempts SET cost_micros = cost_micros + ? WHERE id = ?", cost.amount, cost.attempt)
+        self._figures.add(role, date, cost.amount, 0)
+        return Booking(task, role, late=True)
 
     def spend_outside(self, role: str, amount: MicroUSD) -> None:
         """Count money that a script spent outside any task against a role's budget of today."""
@@ -207,12 +195,6 @@ class Accounts:
             self._db.defer("meter", cost.request, _INSERT_METER, *values)
             return True
         return self._db.run(_INSERT_METER_ONCE, *values) == 1
-
-    def _resize(self, attempt: str, hold: Hold, spent: int = 0) -> None:
-        """The hold's requests or its base have changed: hold as much as they need now, and count what was spent."""
-        before, hold.amount = hold.amount, max(hold.base, hold.reserved)
-        self._figures.put(attempt, hold)
-        self._figures.add(hold.role, hold.date, spent, hold.amount - before)
 
     def _ensure_day(self, role: str, date: str) -> None:
         self._db.run("INSERT OR IGNORE INTO budget (agent_owner, date) VALUES (?, ?)", role, date)

@@ -93,17 +93,16 @@ class Attempts:
         )  # fmt: skip
         self._db.defer(
             "attempts", attempt,
-            "INSERT INTO attempts (id, task_id, role, number, worker, model, session_id, claimed_at)"
-            " VALUES (?,?,?,?,?,?,?,?)",
-            attempt, task, role, number, worker, model, session, self._db.stamp,
+            "INSERT INTO attempts (id, task_id, role, number, worker, model, session_id, claimed_at, held_base,"
+            " held_micros) VALUES (?,?,?,?,?,?,?,?,?,?)",
+            attempt, task, role, number, worker, model, session, self._db.stamp, hold, hold,
         )  # fmt: skip
-        self._inflight.add(
+        self._accounts.place(
             Running(
-                attempt, task, role, ready.root, worker, number, ready.retry_count, None,
-                after, ready.actual, 0, ready.cost, booked=False, asked=False,
+                attempt, task, role, ready.root, worker, number, ready.retry_count, None, after, ready.actual, 0,
+                ready.cost, booked=False, date=self._accounts.today(), base=hold, held=hold, asked=False,
             )
         )  # fmt: skip
-        self._accounts.place(attempt, task, role, ready.root, hold)
         self._audit.append(
             "dispatch", role, task=task, attempt=attempt, worker=worker, number=number, model=model,
             held_micros=hold, resume=take_up,
@@ -197,13 +196,13 @@ class Attempts:
         self._db.defer(
             "attempts", run.attempt,
             "UPDATE attempts SET state = ?, outcome = ?, finished_at = ?, error = ?, turns = ?, tool_calls = ?,"
-            " cost_micros = ?, started_at = coalesce(started_at, ?), session_id = coalesce(?, session_id)"
+            " cost_micros = ?, started_at = coalesce(started_at, ?), session_id = coalesce(?, session_id),"
+            " held_base = 0, held_micros = 0"
             " WHERE id = ? AND state = 'running'",
             state, ending.outcome, self._db.stamp, ending.error, ending.turns, ending.tool_calls, run.cost,
             self._db.stamp if ending.session_id else None, ending.session_id, run.attempt,
         )  # fmt: skip
-        self._accounts.release(run.attempt)
-        self._inflight.remove(run)
+        self._accounts.release(run)
         if run.asked:
             self._db.run("DELETE FROM replies WHERE attempt = ?", run.attempt)
         actual = run.actual if ending.actual is None else (run.actual or 0) + ending.actual

@@ -17,6 +17,7 @@ MOST_TASKS = 2_000
 STANDING_SECONDS = 3660.0  # an id may be that much older than its claim: its process stood by
 MOST_ATTEMPTS = 600
 MOST_MARKS = 60
+SINCE = 4  # the schema in which attempts say what they hold; a ledger before it has not met this version's supervisor
 MARKS = {
     "kill_switch_armed": "kill", "kill_switch_armed_by_producer": "kill", "kill_switch_observed": "kill",
     "stopped_now": "kill", "kill_switch_disarmed": "resume", "kill_switch_released": "resume",
@@ -98,9 +99,11 @@ def marks(reader: Reader, since: float) -> list[dict[str, Any]]:
 
 def holds(reader: Reader, limit: int = 200) -> list[dict[str, Any]]:
     """What running attempts may still cost: attempt, task, title, role, amount in micro-dollars."""
+    if reader.db.value("PRAGMA user_version") < SINCE:
+        return []
     return reader.db.dicts(
-        "SELECT h.attempt, h.task_id AS task, t.title, h.role, h.amount FROM holds AS h JOIN tasks AS t"
-        " ON t.id = h.task_id LIMIT ?",
+        "SELECT a.id AS attempt, task_id AS task, t.title, role, held_micros AS amount"
+        " FROM attempts AS a JOIN tasks AS t ON t.id = task_id WHERE state = 'running' LIMIT ?",
         limit,
     )
 

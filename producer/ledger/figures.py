@@ -1,4 +1,4 @@
-"""What is spent and held, in memory: read from the ledger once, written to it before the transaction ends.
+"""What is spent and held on a day, in memory: read from the ledger once, written to it before the transaction ends.
 
 1. Only the ledger's one writer uses it, so nobody else changes these rows behind its back.
 2. What was changed is written before the commit, and before anything is read: one statement for each row that changed,
@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from producer.ledger.database import Database
 
@@ -27,34 +27,14 @@ class Day:
     held: int = 0
 
 
-@dataclass(slots=True)
-class Hold:
-    """What a running attempt may still cost: ``amount`` is max(``base``, the sum of its open ``requests``)."""
-
-    task: str
-    role: str
-    root: str
-    date: str
-    base: int
-    amount: int
-    requests: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def reserved(self) -> int:
-        """The sum of its open model requests."""
-        return sum(self.requests.values())
-
-
 class Figures:
-    """The budget's days and the holds of the attempts that run."""
+    """The budget's days."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
         self._days: dict[str, dict[str, Day]] = {}
         self._totals: dict[str, Day] = {}
-        self._holds: dict[str, Hold] | None = None
-        self._changed_days: set[tuple[str, str]] = set()
-        self._changed_holds: set[str] = set()
+        self._changed: set[tuple[str, str]] = set()
         db.before_commit.append(self._write)
         db.on_rollback.append(self._forget)
 
@@ -82,51 +62,16 @@ class Figures:
         for count in (figures, self._totals[date]):
             count.spent += spent
             count.held += held
-        self._changed_days.add((role, date))
+        self._changed.add((role, date))
         self._db.behind()
-
-    @property
-    def holds(self) -> dict[str, Hold]:
-        """Every hold, by attempt. Change it by ``put`` and ``drop``."""
-        if self._holds is None:
-            rows = self._db.rows("SELECT attempt, task_id, role, root_id, date, base, amount FROM holds")
-            self._holds = {row[0]: Hold(*row[1:]) for row in rows}
-            for request, attempt, amount in self._db.rows("SELECT request, attempt, amount FROM reservations"):
-                if attempt in self._holds:
-                    self._holds[attempt].requests[request] = amount
-        return self._holds
-
-    def put(self, attempt: str, hold: Hold) -> None:
-        """A hold is new, or has other amounts than before."""
-        self.holds[attempt] = hold
-        self._changed_holds.add(attempt)
-        self._db.behind()
-
-    def drop(self, attempt: str) -> Hold | None:
-        """A hold is given back; what it was."""
-        hold = self.holds.pop(attempt, None)
-        self._changed_holds.add(attempt)
-        self._db.behind()
-        return hold
 
     def _write(self) -> None:
-        holds = self.holds
-        for role, date in self._changed_days:
+        for role, date in self._changed:
             figures = self._days[date][role]
             self._db.run(_KEEP_DAY, role, date, figures.spent, figures.held)
-        kept = {attempt: holds[attempt] for attempt in self._changed_holds if attempt in holds}
-        self._db.run_many(
-            "INSERT OR REPLACE INTO holds VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [(attempt, h.task, h.role, h.root, h.date, h.base, h.amount) for attempt, h in kept.items()],
-        )
-        gone = self._changed_holds - kept.keys()
-        self._db.run_many("DELETE FROM holds WHERE attempt = ?", [(attempt,) for attempt in gone])
-        self._changed_days.clear()
-        self._changed_holds.clear()
+        self._changed.clear()
 
     def _forget(self) -> None:
         self._days.clear()
         self._totals.clear()
-        self._holds = None
-        self._changed_days.clear()
-        self._changed_holds.clear()
+        self._changed.clear()

@@ -1,7 +1,8 @@
-"""The attempts that run, in memory: read from the ledger once, then kept by whoever changes them there.
+"""The attempts that run, and what they hold, in memory: read from the ledger once, then kept by who changes them there.
 
 There are as many as the workers can take, and every result, booking and cancellation asks for one. As with the figures,
-only the one writer uses it, what was booked is written before the commit, and after a rollback all is read again.
+only the one writer uses it, what was booked or held is written before the commit, and after a rollback all is read
+again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ class InFlight:
         self._by_attempt: dict[str, Running] | None = None
         self._by_task: dict[str, Running] = {}
         self._booked: dict[str, Running] = {}
+        self._resized: dict[str, Running] = {}
         db.before_commit.append(self._write)
         db.on_rollback.append(self._forget)
 
@@ -27,7 +29,8 @@ class InFlight:
         if self._by_attempt is None:
             rows = self._db.rows(
                 "SELECT a.id, task_id, role, root_task_id, worker, number, retry_count, cancel, status, actual_micros,"
-                " a.cost_micros, t.cost_micros, EXISTS (SELECT 1 FROM meter WHERE attempt = a.id)"
+                " a.cost_micros, t.cost_micros, EXISTS (SELECT 1 FROM meter WHERE attempt = a.id),"
+                " substr(claimed_at, 1, 10), held_base, held_micros"
                 " FROM attempts AS a JOIN tasks AS t ON t.id = task_id WHERE state = 'running'"
             )
             runs = [Running(*row) for row in rows]
@@ -35,6 +38,9 @@ class InFlight:
                 run.task_status = TaskState(run.task_status)
             self._by_attempt = {run.attempt: run for run in runs}
             self._by_task = {run.task: run for run in runs}
+            for request, attempt, amount in self._db.rows("SELECT request, attempt, amount FROM reservations"):
+                if attempt in self._by_attempt:
+                    self._by_attempt[attempt].requests[request] = amount
         return self._by_attempt
 
     def of_task(self, task: str) -> Running | None:
@@ -52,6 +58,7 @@ class InFlight:
         self.all().pop(run.attempt, None)
         self._by_task.pop(run.task, None)
         self._booked.pop(run.attempt, None)
+        self._resized.pop(run.attempt, None)
 
     def book(self, run: Running, amount: int) -> None:
         """A cost is booked on an attempt, and so on its task."""
@@ -60,6 +67,13 @@ class InFlight:
         run.task_cost += amount
         self._booked[run.attempt] = run
         self._db.behind()
+
+    def resize(self, run: Running) -> int:
+        """An attempt's base or its requests have changed: have it hold what they need now; how much more that is."""
+        before, run.held = run.held, max(run.base, run.reserved)
+        self._resized[run.attempt] = run
+        self._db.behind()
+        return run.held - before
 
     def booked_late(self, task: str, amount: int) -> None:
         """A cost of an attempt that has ended is booked on its task, which may be in another attempt by now."""
@@ -74,12 +88,18 @@ class InFlight:
             run.task_status = state
 
     def _write(self) -> None:
-        runs = self._booked.values()
-        self._db.run_many("UPDATE attempts SET cost_micros = ? WHERE id = ?", [(r.cost, r.attempt) for r in runs])
-        self._db.run_many("UPDATE tasks SET cost_micros = ? WHERE id = ?", [(r.task_cost, r.task) for r in runs])
+        booked, resized = self._booked.values(), self._resized.values()
+        self._db.run_many("UPDATE attempts SET cost_micros = ? WHERE id = ?", [(r.cost, r.attempt) for r in booked])
+        self._db.run_many("UPDATE tasks SET cost_micros = ? WHERE id = ?", [(r.task_cost, r.task) for r in booked])
+        self._db.run_many(
+            "UPDATE attempts SET held_base = ?, held_micros = ? WHERE id = ?",
+            [(r.base, r.held, r.attempt) for r in resized],
+        )
         self._booked.clear()
+        self._resized.clear()
 
     def _forget(self) -> None:
         self._booked.clear()
+        self._resized.clear()
         self._by_attempt = None
         self._by_task = {}

@@ -83,7 +83,8 @@ class Running:
     """An attempt that has not been settled; the ledger keeps it up to date. Money is in micro-dollars.
 
     ``cost`` and ``task_cost``: booked on the attempt, on its task; ``actual``: what invokers reported for the task;
-    ``booked``: whether anything was booked on the attempt, be it nothing.
+    ``booked``: whether anything was booked on the attempt, be it nothing. ``held``: what it may still cost, the greater
+    of ``base``, what is left of the claim's reservation, and the sum of its open model ``requests``; ``date`` pays.
     """
 
     attempt: str
@@ -99,7 +100,16 @@ class Running:
     cost: int
     task_cost: int
     booked: bool
+    date: str
+    base: int
+    held: int
     asked: bool = True  # may have made ledger calls, whose answers are kept
+    requests: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def reserved(self) -> int:
+        """The sum of its open model requests."""
+        return sum(self.requests.values())
 
 
 class Cost(NamedTuple):

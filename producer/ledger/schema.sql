@@ -53,6 +53,8 @@ CREATE TABLE dependency (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX dependency_on ON dependency (depends_on);
 
+-- What a running attempt holds, which is what it may still cost: held_base is what is left of its claim's reservation,
+-- held_micros the greater of that and its open reservations; it is part of budget.held_micros of the day of the claim.
 CREATE TABLE attempts (
   id          TEXT PRIMARY KEY,
   task_id     TEXT NOT NULL,
@@ -73,23 +75,13 @@ CREATE TABLE attempts (
   tool_calls  INTEGER NOT NULL DEFAULT 0,
   error       TEXT,
   cost_micros INTEGER NOT NULL DEFAULT 0,
-  cost_usd    REAL GENERATED ALWAYS AS (cost_micros / 1000000.0) VIRTUAL
+  cost_usd    REAL GENERATED ALWAYS AS (cost_micros / 1000000.0) VIRTUAL,
+  held_base   INTEGER NOT NULL DEFAULT 0 CHECK (held_base >= 0),
+  held_micros INTEGER NOT NULL DEFAULT 0 CHECK (held_micros >= 0 AND (held_micros = 0 OR state = 'running'))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX attempts_task ON attempts (task_id, number);
 CREATE INDEX attempts_running ON attempts (worker) WHERE state = 'running';
 CREATE INDEX attempts_failed ON attempts (finished_at) WHERE state IN ('failed', 'lost');
-
--- What a running attempt may still cost. One row a running attempt; its amount is part of budget.held_micros. The one
--- writer has these rows in memory (figures.py), so nobody looks for them by task or lineage.
-CREATE TABLE holds (
-  attempt TEXT PRIMARY KEY,
-  task_id TEXT NOT NULL,
-  role    TEXT NOT NULL,
-  root_id TEXT NOT NULL,
-  date    TEXT NOT NULL,                                 -- the UTC day that pays, also for a run over midnight
-  base    INTEGER NOT NULL CHECK (base >= 0),            -- what is left of the claim's reservation
-  amount  INTEGER NOT NULL CHECK (amount >= 0)           -- max(base, open reservations)
-) STRICT, WITHOUT ROWID;
 
 -- Model requests under way, with the most that each was allowed to cost.
 CREATE TABLE reservations (

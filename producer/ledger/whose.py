@@ -19,7 +19,7 @@ import apsw
 from producer.errors import LedgerUnusable
 
 APPLICATION_ID = 0x41495052  # "AIPR"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 opened: Counter[tuple[int, int]] = Counter()  # device and inode of what this process has connections to
 
 

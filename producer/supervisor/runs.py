@@ -68,9 +68,6 @@ class Runs:
         """Take up the attempts that a supervisor before this one left running."""
         now = self._kernel.monotonic()
         self.failures.recall()
-        for attempt in self._kernel.store.accounts.left_behind():
-            amount = self._kernel.store.accounts.release(attempt)
-            self._kernel.audit("hold_swept", attempt=attempt, held_micros=amount)
         for run in self._kernel.store.attempts.all_running():
             if run.worker == SCRIPT:
                 continue

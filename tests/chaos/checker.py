@@ -51,7 +51,7 @@ class Ledger:
             self.needs = defaultdict[str, list[str]](list)
             for row in db.execute("SELECT task, depends_on FROM dependency"):
                 self.needs[row[0]].append(row[1])
-            tables = ("holds", "reservations", "replies", "meter", "budget")
+            tables = ("reservations", "replies", "meter", "budget")
             self.rows = {name: [dict(row) for row in db.execute(f"SELECT * FROM {name}")] for name in tables}
             self.audit = [
                 (row[0], row[1], row[2]) for row in db.execute("SELECT seq, body, chain FROM audit ORDER BY seq")
@@ -246,15 +246,15 @@ def _twice(found: Findings, ledger: Ledger) -> None:
 
 
 def _holds(found: Findings, ledger: Ledger) -> None:
-    for name in ("holds", "reservations", "replies"):
+    for name in ("reservations", "replies"):
         for row in ledger.rows[name]:
             found.add("leaked holds", f"{name}: {row}")
     for row in ledger.rows["budget"]:
         if row["held_micros"]:
             found.add("leaked holds", f"budget of {row['agent_owner']} on {row['date']} holds {row['held_micros']}")
     for row in ledger.attempts:
-        if row["state"] == "running":
-            found.add("leaked holds", f"attempt {row['id']} is running still")
+        if row["state"] == "running" or row["held_base"] or row["held_micros"]:
+            found.add("leaked holds", f"attempt {row['id']} is {row['state']} and holds {row['held_micros']}")
 
 
 def _sums(found: Findings, ledger: Ledger) -> None:

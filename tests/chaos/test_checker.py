@@ -23,7 +23,7 @@ DAMAGE = {
         " SELECT '01AAAAAAAAAAAAAAAAAAAAAAAA', task_id, role, 2, worker, 'succeeded', claimed_at FROM attempts LIMIT 1",
     ],
     "leaked holds": [
-        "INSERT INTO holds VALUES ('a', 't', 'code', 't', '2026-01-01', 1, 1)",
+        "UPDATE attempts SET held_base = 1",
         "INSERT INTO reservations VALUES ('r', 'a', 1)",
         "UPDATE budget SET held_micros = 1",
         "UPDATE attempts SET state = 'running'",

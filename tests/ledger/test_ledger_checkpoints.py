@@ -16,12 +16,11 @@ from ledger_rig import Desk
 from producer.core.checkpoint import Key, Signed
 from producer.core.merkle import Frontier, leaf
 from producer.errors import AuditKeyUnusable, LedgerError
-from producer.ledger import Reader, signing
+from producer.ledger import signing
 from producer.ledger.audit import Head
 from producer.ledger.checkpoints import every, kept, newest
 from producer.ledger.signing import KeyRing, Signer
 from producer.ledger.verify import tail, verify
-from producer.ledger.whose import SCHEMA_VERSION
 
 
 def sign(desk: Desk) -> Signed | None:
@@ -332,54 +331,3 @@ def test_one_pass_serves_any_number_of_heads(signed: Desk, monkeypatch: pytest.M
 def test_a_head_of_nothing_is_the_start_of_every_log(signed: Desk) -> None:
     assert verify(signed.db, [Head(0, bytes(32))]).ok
     assert not verify(signed.db, [Head(0, bytes(31) + b"x")]).ok
-
-
-# ---- an older schema
-
-
-BACK = {  # what leads from a schema to the one before
-    3: "CREATE INDEX holds_task ON holds (task_id); CREATE INDEX holds_root ON holds (root_id);"
-    " CREATE INDEX reservations_attempt ON reservations (attempt)",
-    2: "DROP TABLE checkpoints",
-}
-
-
-@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
-def test_a_ledger_of_a_schema_before_is_brought_up_to_date_after_a_copy(tmp_path: Path, version: int) -> None:
-    desk = Desk(tmp_path)
-    task = desk.add()
-    fresh = schema(tmp_path / "ledger.db")
-    desk.close()
-    with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection, connection:
-        for step in range(SCHEMA_VERSION, version, -1):
-            connection.executescript(BACK[step])
-        connection.execute(f"PRAGMA user_version = {version}")
-    old = schema(tmp_path / "ledger.db")
-    with Reader(tmp_path / "ledger.db") as reader:
-        assert newest(reader.db) is None and list(every(reader.db)) == [] and verify(reader.db).ok
-    desk = Desk(tmp_path)
-    (backup,) = tmp_path.glob(f"ledger.db.schema-{version}-*.bak")
-    assert schema(tmp_path / "ledger.db") == fresh != old == schema(backup)
-    assert backup.stat().st_mode & 0o777 == 0o600
-    assert desk.db.value("PRAGMA user_version") == SCHEMA_VERSION and desk.column(task, "status") == "pending"
-    assert sign(desk) and whole(desk, tmp_path)
-    desk.close()
-    Desk(tmp_path).close()
-    assert list(tmp_path.glob("*.bak")) == [backup], "once"
-
-
-def test_an_upgrade_that_fails_leaves_the_ledger_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Desk(tmp_path).close()
-    with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection, connection:
-        connection.execute("PRAGMA user_version = 1")
-    before = schema(tmp_path / "ledger.db")
-    with pytest.raises(LedgerError, match="checkpoints"):  # the table is there already
-        Desk(tmp_path)
-    assert schema(tmp_path / "ledger.db") == before
-    with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
-
-
-def schema(path: Path) -> list[tuple[str, str]]:
-    with closing(sqlite3.connect(path)) as connection:
-        return connection.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()

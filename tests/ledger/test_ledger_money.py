@@ -100,8 +100,7 @@ class Books(RuleBasedStateMachine):
         self.ended.append(attempt)
         self.open = {request: grant for request, grant in self.open.items() if grant[0] != attempt}
         self.desk.settle(attempt, outcome)
-        with self.desk.transaction():
-            assert self.desk.accounts.release(attempt) == 0
+        assert self.desk.accounts.hold(attempt) is None
 
     @precondition(lambda self: self.ended)
     @rule(data=st.data())
@@ -124,9 +123,9 @@ class Books(RuleBasedStateMachine):
     def crash_in_the_middle(self) -> None:
         """What was not committed did not happen."""
         with pytest.raises(ZeroDivisionError), self.desk.transaction():
-            for attempt in self.running:
-                self.desk.attempts.book(Cost(f"lost {attempt}", attempt, "m", MicroUSD(10**9), "gateway"))
-                self.desk.accounts.release(attempt)
+            for run in self.desk.attempts.all_running():
+                self.desk.attempts.book(Cost(f"lost {run.attempt}", run.attempt, "m", MicroUSD(10**9), "gateway"))
+                self.desk.accounts.release(run)
             raise ZeroDivisionError
 
     def book(self, request: str, attempt: str, amount: int) -> None:
@@ -139,7 +138,10 @@ class Books(RuleBasedStateMachine):
     @invariant()
     def held_is_the_sum_of_holds_by_role_and_day(self) -> None:
         held = "SELECT agent_owner, date, held_micros FROM budget WHERE held_micros != 0 ORDER BY 1, 2"
-        holds = "SELECT role, date, sum(amount) FROM holds GROUP BY 1, 2 HAVING sum(amount) != 0 ORDER BY 1, 2"
+        holds = (
+            "SELECT role, substr(claimed_at, 1, 10), sum(held_micros) FROM attempts GROUP BY 1, 2"
+            " HAVING sum(held_micros) != 0 ORDER BY 1, 2"
+        )
         assert self.desk.db.rows(held) == self.desk.db.rows(holds)
 
     @invariant()
@@ -165,16 +167,20 @@ class Books(RuleBasedStateMachine):
     @invariant()
     def a_hold_covers_its_open_requests_and_what_is_left_of_its_base(self) -> None:
         wrong = (
-            "SELECT attempt FROM holds WHERE amount != max(base, coalesce((SELECT sum(amount) FROM reservations"
-            " WHERE reservations.attempt = holds.attempt), 0))"
+            "SELECT id FROM attempts WHERE held_micros != max(held_base, coalesce((SELECT sum(amount) FROM reservations"
+            " WHERE attempt = id), 0))"
         )
         assert self.desk.db.rows(wrong) == []
 
     @invariant()
     def only_running_attempts_hold_money(self) -> None:
-        rows = self.desk.db.rows("SELECT attempt FROM holds ORDER BY 1")
+        rows = self.desk.db.rows("SELECT id FROM attempts WHERE state = 'running' ORDER BY 1")
         assert [row[0] for row in rows] == sorted(self.running)
-        assert self.desk.db.rows("SELECT 1 FROM reservations WHERE attempt NOT IN (SELECT attempt FROM holds)") == []
+        idle = "(SELECT id FROM attempts WHERE state != 'running')"
+        assert self.desk.db.rows(f"SELECT 1 FROM reservations WHERE attempt IN {idle}") == []
+        assert (
+            self.desk.db.rows("SELECT 1 FROM attempts WHERE held_base + held_micros > 0 AND state != 'running'") == []
+        )
 
     @invariant()
     def the_caps_see_the_same(self) -> None:
@@ -187,11 +193,11 @@ class Books(RuleBasedStateMachine):
             assert accounts.day(date).keys() <= set(ROLES)
         for attempt, task in self.running.items():
             cap = accounts.task_cap(task, None)
-            assert cap.held == value("SELECT amount FROM holds WHERE attempt = ?", attempt)
+            assert cap.held == value("SELECT held_micros FROM attempts WHERE id = ?", attempt)
         roots = [row[0] for row in self.desk.db.rows("SELECT DISTINCT root_task_id FROM tasks")]
         lineages = [accounts.lineage_cap(root, None) for root in roots]
         assert sum(cap.spent for cap in lineages) == sum(self.booked.values())
-        assert sum(cap.held for cap in lineages) == (value("SELECT sum(amount) FROM holds") or 0)
+        assert sum(cap.held for cap in lineages) == (value("SELECT sum(held_micros) FROM attempts") or 0)
 
 
 def test_the_books_agree_whatever_happens(tmp_path: Path) -> None:

@@ -142,7 +142,10 @@ def test_blocked_tasks_do_not_slow_the_claim_of_a_ready_one(desk: Desk) -> None:
         " VALUES ('x', 'a', 't', 'd', 'x', 'now', 6)",
         "INSERT INTO budget (agent_owner, date, held_micros) VALUES ('a', '2026-01-01', -1)",
         "INSERT INTO budget (agent_owner, date, spent_micros) VALUES ('a', '2026-01-01', 'much')",
-        "INSERT INTO holds VALUES ('a', 't', 'r', 'o', '2026-01-01', 0, -1)",
+        "INSERT INTO attempts (id, task_id, role, number, worker, claimed_at, held_micros)"
+        " VALUES ('a', 't', 'r', 1, 'w', 'now', -1)",
+        "INSERT INTO attempts (id, task_id, role, number, worker, claimed_at, held_micros, state)"
+        " VALUES ('a', 't', 'r', 1, 'w', 'now', 1, 'succeeded')",
         "INSERT INTO roles (role, state) VALUES ('a', 'asleep')",
     ],
 )

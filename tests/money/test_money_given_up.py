@@ -52,7 +52,8 @@ def test_a_request_that_was_given_up(running: tuple[Supervisor, str, str], late:
             if late:
                 gateway.post(ask)
             supervisor.ask("kill_task", task_id=holds)
-            supervisor.until(lambda: len(project.rows("SELECT * FROM holds")) == 1, what="the other's money back")
+            held = "SELECT 1 FROM attempts WHERE held_micros > 0"
+            supervisor.until(lambda: len(project.rows(held)) == 1, what="the other's money back")
             gateway.post(after)
             reply = await heard(gateway, Reply)
             assert (reply.call, reply.ok) == (after.request, True)

@@ -53,7 +53,8 @@ def plan(ledger: Path, sql: str, values: tuple[object, ...]) -> list[str]:
 
 def scans(steps: list[str]) -> list[str]:
     """The steps that read a big table from end to end, or sort it."""
-    return [step for step in steps if re.match(rf"SCAN ({'|'.join(BIG)})\b", step)]
+    found = [step for step in steps if re.match(rf"SCAN ({'|'.join(BIG)})\b", step)]
+    return [step for step in found if not step.endswith("INDEX attempts_running")]  # what runs, whatever is finished
 
 
 def test_a_scan_would_be_seen(filled: Project) -> None:
@@ -77,7 +78,7 @@ def test_no_page_scans_a_table_that_grows(web: Web, monkeypatch: pytest.MonkeyPa
         if scans(steps):
             bad.append((sql, steps))
         ordered = [step for step in steps if "TEMP B-TREE" in step and "ORDER BY" in step]
-        if ordered and not re.search(r"FROM (holds|roles|budget|outbox)\b", sql):
+        if ordered and not re.search(r"FROM (roles|budget|outbox)\b", sql):
             bad.append((sql, steps))
     # what walks the whole of an index in its order, and stops at LIMIT, is no scan of the table
     bad = [(sql, steps) for sql, steps in bad if not _stops_at_once(sql, steps)]
