@@ -119,8 +119,9 @@ class Audit:
             body["attempt"] = attempt
         if cost:
             body["cost_micros"] = cost
+        if not self._bodies:
+            self._db.behind()
         self._bodies.append(_encode(body))
-        self._db.behind()
         if self.listener:
             self.listener(body)
 

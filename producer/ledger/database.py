@@ -177,7 +177,7 @@ class Database:
         self._control("RELEASE part")
 
     def behind(self) -> None:
-        """A part has changes in memory: have its ``before_commit`` hook called before anybody could miss them."""
+        """A part has the first changes in memory: have its ``before_commit`` hook called before anybody misses them."""
         if not self._behind:
             self._inside()
             self._behind = True
@@ -188,7 +188,8 @@ class Database:
         It makes or changes one row, ``row`` of ``table``, and is executed before that row is touched again and before
         anything is read or committed. LedgerError then, where it did not find its row.
         """
-        self.behind()
+        if not self._deferred:
+            self.behind()
         if self._touched.setdefault((table, row), sql) != sql:
             self._flush()
             self._touched[table, row] = sql

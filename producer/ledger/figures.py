@@ -62,8 +62,9 @@ class Figures:
         for count in (figures, self._totals[date]):
             count.spent += spent
             count.held += held
+        if not self._changed:
+            self._db.behind()
         self._changed.add((role, date))
-        self._db.behind()
 
     def _write(self) -> None:
         for role, date in self._changed:

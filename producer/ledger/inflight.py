@@ -65,14 +65,16 @@ class InFlight:
         run.booked = True
         run.cost += amount
         run.task_cost += amount
+        if not self._booked:
+            self._db.behind()
         self._booked[run.attempt] = run
-        self._db.behind()
 
     def resize(self, run: Running) -> int:
         """An attempt's base or its requests have changed: have it hold what they need now; how much more that is."""
         before, run.held = run.held, max(run.base, run.reserved)
+        if not self._resized:
+            self._db.behind()
         self._resized[run.attempt] = run
-        self._db.behind()
         return run.held - before
 
     def booked_late(self, task: str, amount: int) -> None:
