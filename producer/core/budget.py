@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -92,6 +93,16 @@ def room(caps: Iterable[Cap], own: int = 0) -> MicroUSD | None:
 def fits(cap: Cap, amount: int) -> bool:
     """Whether a cap has room for a hold of ``amount``; one with no room at all has none for a hold of zero."""
     return cap.limit is None or cap.limit - cap.spent - cap.held >= max(1, amount)
+
+
+def fitting(cap: Cap, amount: int, least: int) -> int:
+    """How many claims of ``amount`` fit one after the other, where each needs ``least`` to be free, and not nothing."""
+    if cap.limit is None:
+        return sys.maxsize
+    spare = cap.limit - cap.spent - cap.held - max(1, least)
+    if spare < 0:
+        return 0
+    return spare // amount + 1 if amount else sys.maxsize
 
 
 def admit(caps: Iterable[Cap], amount: int) -> Refusal | None:

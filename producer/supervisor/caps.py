@@ -7,7 +7,7 @@ escalated, for no other day will pay for it.
 
 from __future__ import annotations
 
-from producer.core.budget import Cap, RoleMoney, fits, role_money, room, soft_crossed
+from producer.core.budget import Cap, RoleMoney, fitting, role_money, room, soft_crossed
 from producer.core.money import ZERO, MicroUSD, format_usd
 from producer.core.schedule import RoleState
 from producer.ledger.roles import PROJECT, RoleRow
@@ -51,18 +51,19 @@ class Caps:
 
     # ---- admission
 
-    def admits(self, role: str) -> bool:
-        """Whether the role's and the project's caps have room for a claim; a role that is spent becomes capped."""
+    def admits(self, role: str) -> int:
+        """How many claims the role's and the project's caps have room for; a role that is spent becomes capped."""
         config = self._kernel.config
         amount = config.roles[role].dispatch_reservation
-        if "producer" in config.roles and not fits(self.role("producer"), config.producer_reservation):
-            self._hold_back("producer", [self.role("producer")], config.producer_reservation, 0)
-            return False
-        for name, cap in ((role, self.role(role)), (PROJECT, self.project())):
-            if not fits(cap, amount):
-                self._hold_back(name, [cap], amount, 0)
-                return False
-        return True
+        limits = [(role, self.role(role), amount, amount), (PROJECT, self.project(), amount, amount)]
+        if "producer" in config.roles:
+            own = amount if role == "producer" else ZERO
+            limits.insert(0, ("producer", self.role("producer"), own, config.producer_reservation))
+        for name, cap, each, least in limits:
+            if not fitting(cap, each, least):
+                self._hold_back(name, [cap], least, 0)
+                return 0
+        return min(fitting(cap, each, least) for _, cap, each, least in limits)
 
     def refuse(self, cap: str, role: str, floor: int) -> bool:
         """A model request was refused for want of ``floor``: nothing is dispatched until there is so much room.

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from msgspec.structs import replace
@@ -73,20 +73,28 @@ class Dispatch:
         self._turn += 1
         count, waiting = 0, {view.name: self._takers(view) for view in views}
         for claim in claims(views, now=self._kernel.store.db.now, turn=self._turn):
-            for ready in islice(waiting[claim.role], claim.n):
+            for ready in self._admitted(claim.role, islice(waiting[claim.role], claim.n)):
                 self._dispatch_one(ready, self._workers.by_id[claim.worker])
                 count += 1
         self.standby.tend()
         return count
 
     def _takers(self, view: RoleView) -> Iterator[Ready]:
-        """The tasks that a role's free workers should take, in order, as long as the caps admit one more."""
+        """The tasks that a role's free workers should take, in order."""
         free = sum(credit for _, credit in view.free)
         for ready in self._kernel.store.attempts.ready(view.name, free) if free else []:
             if not (self._spent_by_itself(ready) or self._workspaces.waits(ready.task)):
-                if not self._caps.admits(view.name):
-                    return
                 yield ready
+
+    def _admitted(self, role: str, wanted: Iterable[Ready]) -> Iterator[Ready]:
+        """Those that the caps have room for. Each is claimed before the next is asked for, and no other meanwhile."""
+        room = 0
+        for ready in wanted:
+            room = room or self._caps.admits(role)
+            if not room:
+                return
+            room -= 1
+            yield ready
 
     def _dispatch_one(self, ready: Ready, worker: Worker) -> None:
         store, config = self._kernel.store, self._kernel.config

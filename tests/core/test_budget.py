@@ -14,6 +14,8 @@ from producer.core.budget import (
     Share,
     Wait,
     admit,
+    fits,
+    fitting,
     grant,
     role_money,
     room,
@@ -49,6 +51,14 @@ def test_a_spent_cap_admits_not_even_nothing():
     assert admit([Cap("code", 10, spent=10)], 0) is not None
     assert admit([Cap("code", 0)], 0) is not None
     assert admit([Cap("code", 10, spent=9)], 0) is None
+
+
+@given(st.none() | st.integers(0, 60), st.integers(0, 30), st.integers(0, 30), st.integers(0, 20), st.integers(0, 20))
+def test_as_many_claims_fit_as_fit_one_by_one(limit, spent, held, amount, more):
+    cap, count = Cap("code", limit, spent, held), 0
+    while count < 100 and fits(cap, amount + more):
+        cap, count = cap._replace(held=cap.held + amount), count + 1
+    assert min(100, fitting(Cap("code", limit, spent, held), amount, amount + more)) == count
 
 
 def test_a_role_is_capped_by_what_is_spent_not_by_what_is_held():
