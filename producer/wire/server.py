@@ -24,7 +24,7 @@ from producer.wire.auth import Gatekeeper, Keys, Peer, write_private
 from producer.wire.codec import BATCH, apart, decode, encode
 from producer.wire.door import HANDSHAKE, Door
 from producer.wire.messages import Event, Message
-from producer.wire.transport import NOW, Socket, configure, send_frames
+from producer.wire.transport import NOW, Socket, configure, recv_frames, send_frames
 
 Name = Literal["tasks", "results", "control"]
 DELIVERIES = 200  # that wait for us, before a peer is held up; or for the peer, before it counts as gone
@@ -100,7 +100,7 @@ class Server:
             socket, left, room = self._sockets[name], limit, MOST_BYTES
             while left > 0 and room > 0 and socket.poll(0):  # asking is five times as quick as being refused
                 try:
-                    parts = socket.recv_multipart(NOW, copy=False)
+                    parts = recv_frames(socket)
                 except zmq.Again:  # what was there was of a connection that has gone
                     break
                 if self._door.unknown:

@@ -24,7 +24,7 @@ from producer.errors import WireError
 from producer.places import Places
 from producer.wire.codec import BATCH, apart, decode, encode
 from producer.wire.messages import Message, Progress
-from producer.wire.transport import MARK, NOW, Line, Socket, dial, send_frames
+from producer.wire.transport import MARK, Line, Socket, dial, recv_frames, send_frames
 
 _AGAIN = 0.02  # seconds until a send that the socket did not take is tried again
 
@@ -92,7 +92,7 @@ class AsyncPeer:
             self._outbox.popleft()
         while True:
             try:
-                frames = self._socket.recv_multipart(NOW)
+                frames = [frame.bytes for frame in recv_frames(self._socket)]
             except zmq.Again:
                 break
             for one in apart(frames):

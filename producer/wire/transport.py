@@ -27,6 +27,17 @@ def send_frames(socket: Socket, frames: list[bytes]) -> None:
     socket.send(frames[-1], NOW)
 
 
+def recv_frames(socket: Socket) -> list[zmq.Frame]:
+    """Receive without waiting. Raises zmq.Again where nothing is there.
+
+    A frame knows whether another follows; to ask the socket, as recv_multipart does, took more than all the rest.
+    """
+    frames = [socket.recv(NOW, copy=False)]
+    while frames[-1].more:
+        frames.append(socket.recv(NOW, copy=False))
+    return frames
+
+
 def configure(socket: Socket, keys: KeyPair, server: bytes | None) -> None:
     """What every socket has: keys, the limit of a message, marks."""
     socket.linger = 0
