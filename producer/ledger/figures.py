@@ -33,7 +33,6 @@ class Figures:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._days: dict[str, dict[str, Day]] = {}
-        self._totals: dict[str, Day] = {}
         self._changed: set[tuple[str, str]] = set()
         db.before_commit.append(self._write)
         db.on_rollback.append(self._forget)
@@ -44,14 +43,12 @@ class Figures:
         if found is None:
             rows = self._db.rows("SELECT agent_owner, spent_micros, held_micros FROM budget WHERE date = ?", date)
             found = self._days[date] = {role: Day(spent, held) for role, spent, held in rows}
-            everyone = found.values()
-            self._totals[date] = Day(sum(day.spent for day in everyone), sum(day.held for day in everyone))
         return found
 
     def total(self, date: str) -> Day:
         """The project's figures of a day: the sums of its roles'."""
-        self.day(date)
-        return self._totals[date]
+        roles = self.day(date).values()
+        return Day(sum(day.spent for day in roles), sum(day.held for day in roles))
 
     def add(self, role: str, date: str, spent: int, held: int) -> None:
         """Change a role's figures of a day by so much."""
@@ -59,9 +56,8 @@ class Figures:
         figures = day.get(role)
         if figures is None:
             figures = day[role] = Day()
-        for count in (figures, self._totals[date]):
-            count.spent += spent
-            count.held += held
+        figures.spent += spent
+        figures.held += held
         if not self._changed:
             self._db.behind()
         self._changed.add((role, date))
@@ -74,5 +70,4 @@ class Figures:
 
     def _forget(self) -> None:
         self._days.clear()
-        self._totals.clear()
         self._changed.clear()

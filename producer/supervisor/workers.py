@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -195,7 +196,10 @@ class Workers:
         """Start and drain what brings every role to its number."""
         now = self._kernel.monotonic()
         self._resting = {place: at for place, at in self._resting.items() if at > now}
-        for role in {*desired, *(worker.role for worker in self.by_id.values())}:
+        staying = Counter(worker.role for worker in self.by_id.values() if not (worker.draining or worker.ending))
+        for role in {*desired, *staying}:
+            if staying[role] == desired.get(role, 0):
+                continue
             views = [WorkerView(w.id, w.slot, w.state(now)) for w in self.of_role(role)]
             resting = [slot for (name, slot) in self._resting if name == role]
             for action in plan(desired.get(role, 0), views, resting):
