@@ -75,7 +75,7 @@ REMOVALS = (
     # configuration and switch
     Removal("aliases and tags in YAML", "producer/config/tree.py", "                self.refuse_extras(event, line)\n", "", CONFIG),
     Removal("a second document in YAML", "producer/config/tree.py", "if isinstance(event, yaml.DocumentStartEvent) and self.root is not None:", "if False:", CONFIG),
-    Removal("a switch that dangles", "producer/killswitch.py", "dangling = Path(path).is_symlink()", "dangling = False", f"{TEXT}test_the_switch_is_armed_by_whatever_lies_there"),
+    Removal("a switch that dangles", "producer/killswitch.py", "dangling = os.path.islink(path)", "dangling = False", f"{TEXT}test_the_switch_is_armed_by_whatever_lies_there"),
     Removal("a switch that is nearly 0", "producer/killswitch.py", "if content.strip() == DISARMED:", "if content.strip().startswith(DISARMED):", f"{TEXT}test_the_switch_is_armed_by_whatever_lies_there"),
     Removal("a directory for a switch", "producer/killswitch.py", "    try:\n        content, since", "    try:\n        if Path(path).is_dir():\n            return SwitchState(armed=False)\n        content, since", f"{TEXT}test_the_switch_is_armed_by_whatever_lies_there"),
     # git
