@@ -58,8 +58,11 @@ def serve(
     from producer.supervisor import RunOptions, run
 
     log.configure(app.debug)
-    options = RunOptions(once=once, rehearse=script, workers=workers or {}, invoker=invoker, actor=app.actor)
-    with _view(app, once):
+    view = _view(app, once)
+    options = RunOptions(
+        once=once, rehearse=script, workers=workers or {}, invoker=invoker, actor=app.actor, watched=view is not None
+    )
+    with view or nullcontext():
         return run(app.config, options)
 
 
@@ -71,11 +74,11 @@ def read_script(text: str) -> Path:
     return Path(text).resolve()
 
 
-def _view(app: App, once: bool) -> AbstractContextManager[None]:
-    """A table for a run that ends on a terminal, lines for everything else; a service has its logs alone."""
+def _view(app: App, once: bool) -> AbstractContextManager[None] | None:
+    """A table for a run that ends on a terminal, lines for everything else; None for a service, which has its logs."""
     person = screen.terminal(stderr=True)
     if screen.unseen() or not (once or person):
-        return nullcontext()
+        return None
     from producer.cli.live import beside
 
     return beside(app, table=once and person)

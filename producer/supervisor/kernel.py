@@ -61,6 +61,7 @@ class RunOptions:
 
     ``launch`` starts worker processes. ``before``: this supervisor goes on where another left off, whose configuration
     named so many workers; the scale in the ledger then stands, but for roles whose number has changed since.
+    ``watched``: somebody is about to listen to the events, and is waited for, so as to miss none.
     """
 
     once: bool = False
@@ -70,6 +71,7 @@ class RunOptions:
     actor: str = "operator"
     launch: Launch = spawn
     before: Mapping[str, int] | None = None
+    watched: bool = False
 
 
 class Kernel:

@@ -52,6 +52,7 @@ from producer.version import __version__
 log = logging.getLogger("producer.supervisor")
 TURN = 0.25
 LAST_WORDS = 3.0
+LISTENER = 1.0
 FEWEST = 64  # messages of a socket that a turn takes at least, if they are there
 
 
@@ -111,6 +112,7 @@ class Loop:
 
     def _begin(self) -> None:
         kernel, config = self._kernel, self._kernel.config
+        self._await_listener()
         with kernel.store.transaction():
             self._witness.begin()
             desired = {name: kernel.options.workers.get(name, role.workers) for name, role in config.roles.items()}
@@ -143,6 +145,14 @@ class Loop:
         project.note(config, kernel.places)
         gc.freeze()  # what is there now stays; to look through it again and again took 4 % of the time
         self._notifier.tell("READY=1", f"STATUS=serving {config.project_name}")
+
+    def _await_listener(self) -> None:
+        """Whoever watches this run is let in before there is something to see; not for long, for it may have failed."""
+        kernel = self._kernel
+        until = kernel.monotonic() + (LISTENER if kernel.options.watched else 0.0)
+        while not kernel.server.listeners() and kernel.monotonic() < until:
+            kernel.server.wait(0.01)
+        kernel.listened = kernel.server.listeners()
 
     def leave(self, how: str) -> None:
         """Begin to stop (everyone goes), to restart, or to hand over to a new process (the fleet stays)."""

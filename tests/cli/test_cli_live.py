@@ -189,3 +189,12 @@ def test_watch_in_a_pipe_is_one_line_for_each_event(
     child.send_signal(signal.SIGINT)
     child.communicate(timeout=60)
     assert child.returncode == 130
+
+
+def test_a_run_is_told_from_its_first_word(project: Project) -> None:
+    titles = [f"short {number}" for number in range(3)]
+    for title in titles:
+        project.add(title)
+    told = project.run("run", "--once", "--invoker", "echo").stderr
+    assert "supervisor started" in told
+    assert [f"{title}: attempt 1" in told and f"{title}: done" in told for title in titles] == [True] * 3

@@ -106,7 +106,7 @@ def test_an_evening_at_the_terminal(project: Project, supervise, terminal: Termi
         },
     )
     terminal.open("run", "run", "--rehearse", str(script))
-    terminal.shows("run", "worker started")  # what was told before the feed listened, such as the report, it may miss
+    terminal.shows("run", "supervisor started")
     door, wall = project.file_task("Build the door"), project.file_task("Paint the wall")
     width, height = terminal.size
 
