@@ -140,9 +140,7 @@ class Accounts:
             return None
         if run.requests.pop(cost.request, None) is not None:
             self._db.run(_END_REQUEST, cost.request)
-        self.inflight.book(run, cost.amount)
-        run.base = max(0, run.base - cost.amount)
-        self._figures.add(run.role, run.date, cost.amount, self.inflight.resize(run))
+        self._figures.add(run.role, run.date, cost.amount, self.inflight.book(run, cost.amount))
         return Booking(run.task, run.role, late=False)
 
     def _book_late(self, cost: Cost) -> Booking | None:

@@ -20,7 +20,7 @@ class InFlight:
         self._by_attempt: dict[str, Running] | None = None
         self._by_task: dict[str, Running] = {}
         self._booked: dict[str, Running] = {}
-        self._resized: dict[str, Running] = {}
+        self._changed: dict[str, Running] = {}
         db.before_commit.append(self._write)
         db.on_rollback.append(self._forget)
 
@@ -58,23 +58,25 @@ class InFlight:
         self.all().pop(run.attempt, None)
         self._by_task.pop(run.task, None)
         self._booked.pop(run.attempt, None)
-        self._resized.pop(run.attempt, None)
+        self._changed.pop(run.attempt, None)
 
-    def book(self, run: Running, amount: int) -> None:
-        """A cost is booked on an attempt, and so on its task."""
+    def book(self, run: Running, amount: int) -> int:
+        """A cost is booked on an attempt, and so on its task, out of its base; how much more it holds, mostly less."""
         run.booked = True
         run.cost += amount
         run.task_cost += amount
+        run.base = max(0, run.base - amount)
         if not self._booked:
             self._db.behind()
         self._booked[run.attempt] = run
+        return self.resize(run)
 
     def resize(self, run: Running) -> int:
         """An attempt's base or its requests have changed: have it hold what they need now; how much more that is."""
         before, run.held = run.held, max(run.base, run.reserved)
-        if not self._resized:
+        if not self._changed:
             self._db.behind()
-        self._resized[run.attempt] = run
+        self._changed[run.attempt] = run
         return run.held - before
 
     def booked_late(self, task: str, amount: int) -> None:
@@ -90,18 +92,18 @@ class InFlight:
             run.task_status = state
 
     def _write(self) -> None:
-        booked, resized = self._booked.values(), self._resized.values()
-        self._db.run_many("UPDATE attempts SET cost_micros = ? WHERE id = ?", [(r.cost, r.attempt) for r in booked])
-        self._db.run_many("UPDATE tasks SET cost_micros = ? WHERE id = ?", [(r.task_cost, r.task) for r in booked])
         self._db.run_many(
-            "UPDATE attempts SET held_base = ?, held_micros = ? WHERE id = ?",
-            [(r.base, r.held, r.attempt) for r in resized],
+            "UPDATE attempts SET cost_micros = ?, held_base = ?, held_micros = ? WHERE id = ?",
+            [(run.cost, run.base, run.held, run.attempt) for run in self._changed.values()],
+        )
+        self._db.run_many(
+            "UPDATE tasks SET cost_micros = ? WHERE id = ?", [(r.task_cost, r.task) for r in self._booked.values()]
         )
         self._booked.clear()
-        self._resized.clear()
+        self._changed.clear()
 
     def _forget(self) -> None:
         self._booked.clear()
-        self._resized.clear()
+        self._changed.clear()
         self._by_attempt = None
         self._by_task = {}
