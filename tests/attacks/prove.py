@@ -29,8 +29,8 @@ HEAD = """\
 
 The rule of `tests/attacks`: a test that fails when the defence is removed. `python tests/attacks/prove.py` takes a defence away in a
 copy of the tree (one edit, listed in `tests/attacks/removals.py`) and runs the test of an attack: it has to pass before and to fail
-after. The {number} lines below did, on {day}, of {all} that are listed there; what has no line here was not proved
-so on that day. Where a test of many cases is named, one case or more failed.
+after. The {number} lines below did, in one run on {day}, of {all} that are listed there; what has no line here was not
+proved so on that day. Where a test of many cases is named, one case or more failed.
 
 Not each of the attacks has a line of its own. Many fall to the same defences; the shell's attacks are run without a sandbox as well,
 where 66 of 75 succeed (`test_without_a_sandbox_it_succeeds`): so those are stopped by the sandbox and nothing else.
