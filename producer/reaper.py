@@ -18,6 +18,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import time
@@ -124,6 +125,13 @@ def end(
             break
         sleep(POLL_SECONDS)
     return Swept(len(seen), len(living), clock() - began)
+
+
+def has_exited(pidfd: int) -> bool:
+    """Whether the process of a pidfd has come to its end, be it that nobody has asked for its exit status yet."""
+    question = select.poll()  # not select.select, which knows no descriptor above 1023
+    question.register(pidfd, select.POLLIN)
+    return bool(question.poll(0))
 
 
 def reap() -> int:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import socket
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from producer import workers_unit
+from producer.reaper import has_exited
 from producer.supervisor.kernel import Child, Kernel, spawn
 from producer.wire import tokens
 
@@ -45,7 +45,7 @@ class Forked:
         """None while it runs; how it ended is not known."""
         if self.pidfd is None:
             return -1
-        if not select.select([self.pidfd], [], [], 0)[0]:
+        if not has_exited(self.pidfd):
             return None
         os.close(self.pidfd)
         self.pidfd = None

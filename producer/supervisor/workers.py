@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import sys
 from collections import Counter
@@ -23,7 +24,7 @@ import psutil
 from producer.core.fleet import DrainWorker, Start, WorkerState, WorkerView, plan
 from producer.core.restart import Park, RestartPolicy, on_exit
 from producer.ids import new_id
-from producer.reaper import PROJECT_MARKER, Family, end, marked
+from producer.reaper import PROJECT_MARKER, Family, end, has_exited, marked
 from producer.supervisor.kernel import Child, Kernel
 from producer.supervisor.nursery import Nursery
 from producer.version import __version__
@@ -90,7 +91,7 @@ class Workers:
         self._policy = policy or RestartPolicy()
         self.nursery = Nursery(kernel)
         self.by_id: dict[str, Worker] = {}
-        self.by_fd: dict[int, Worker] = {}
+        self._exits = select.poll()
         self.survivors = 0
         self.last_runs: dict[str, str | None] = {}  # the attempt that a worker which we found dead was in
         self._history: dict[str, tuple[float, ...]] = {}
@@ -186,7 +187,7 @@ class Workers:
         worker.heard = self._kernel.monotonic()
         self.by_id[worker.id] = worker
         if worker.pidfd is not None:
-            self.by_fd[worker.pidfd] = worker
+            self._exits.register(worker.pidfd, select.POLLIN)
             self._kernel.server.watch(worker.pidfd)
         return True
 
@@ -250,7 +251,12 @@ class Workers:
 
     def gone(self) -> list[Worker]:
         """Workers whose process has exited; they are forgotten here, and their files go."""
-        dead = [worker for worker in self.by_id.values() if not self.alive(worker)]
+        exited = {descriptor for descriptor, _ in self._exits.poll(0)}  # one question for all of them
+        dead = [
+            worker
+            for worker in self.by_id.values()
+            if worker.pidfd in exited or (worker.pidfd is None and not self.alive(worker))
+        ]
         for worker in dead:
             self._forget(worker)
         return dead
@@ -320,6 +326,8 @@ class Workers:
 
     def alive(self, worker: Worker) -> bool:
         """Whether its process still runs."""
+        if worker.pidfd is not None:
+            return not has_exited(worker.pidfd)
         if worker.child is not None:
             return worker.child.poll() is None
         try:
@@ -331,10 +339,12 @@ class Workers:
     def _forget(self, worker: Worker) -> None:
         self.by_id.pop(worker.id, None)
         if worker.pidfd is not None:
-            self.by_fd.pop(worker.pidfd, None)
+            self._exits.unregister(worker.pidfd)
             self._kernel.server.unwatch(worker.pidfd)
             os.close(worker.pidfd)
             worker.pidfd = None
+        if worker.child is not None:
+            worker.child.poll()  # takes its exit status, which nobody else asks for
         self._kernel.keys.revoke(worker.id)
         self._bury(self._kernel.places.workers / f"{worker.id}.json")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -148,3 +150,23 @@ def test_a_contained_process_dies_with_its_worker(clean: None, tmp_path: Path, k
     worker.wait()
     until(lambda: sum(process.name() == "sleep" for process in reaper.find(family)) == 2 - expected)
     assert (tmp_path / "said").read_text() == "|kept\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="no pidfds here")
+def test_an_exit_is_seen_before_anybody_asks_for_its_status_and_by_a_high_descriptor() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 2048)), hard))
+    child = subprocess.Popen(["sleep", "60"])
+    low = os.pidfd_open(child.pid)
+    high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 1_500)
+    try:
+        assert not reaper.has_exited(high)
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert reaper.has_exited(high), "a zombie has exited"
+    finally:
+        child.kill()
+        child.wait(10)
+        os.close(low)
+        os.close(high)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
