@@ -127,6 +127,14 @@ def end(
     return Swept(len(seen), len(living), clock() - began)
 
 
+def runs(pid: int) -> bool:
+    """Whether a process has this pid and has not come to its end: for where there are no pidfds."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
 def has_exited(pidfd: int) -> bool:
     """Whether the process of a pidfd has come to its end, be it that nobody has asked for its exit status yet."""
     question = select.poll()  # not select.select, which knows no descriptor above 1023

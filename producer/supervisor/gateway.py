@@ -31,7 +31,7 @@ from producer.ledger.model import Claim, Cost
 from producer.reaper import PROJECT_MARKER
 from producer.supervisor.auth import Auth
 from producer.supervisor.caps import Caps
-from producer.supervisor.kernel import Child, Kernel, spawn
+from producer.supervisor.kernel import Child, Foreign, Kernel, spawn
 from producer.supervisor.workers import KEPT_VARIABLES
 from producer.version import __version__
 from producer.wire import tokens
@@ -96,7 +96,7 @@ class Gateway:
             data = json.loads((self._kernel.places.workers / "gateway").read_text())
             process = psutil.Process(int(data["pid"]))
             if abs(process.create_time() - float(data["pid_start"])) < 1.5:
-                self.pid = process.pid
+                self.pid, self._child = process.pid, Foreign.of(process.pid)
                 if data.get("settings") != self._settings():
                     self._kernel.audit("gateway_replaced", pid=self.pid, reason="its key or its settings have changed")
                     process.terminate()
@@ -158,12 +158,7 @@ class Gateway:
         fresh.replace(path)
 
     def _alive(self) -> bool:
-        if self._child is not None:
-            return self._child.poll() is None
-        try:
-            return psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
+        return self._child is not None and self._child.poll() is None
 
     def token(self, attempt: str) -> str:
         """The key by which the gateway knows an attempt's requests."""
@@ -174,8 +169,8 @@ class Gateway:
     def hello(self, message: GatewayHello) -> None:
         """The gateway (re)connected: tell it which attempts are open, and which are over."""
         self.connected, self.url, self.pid = True, message.url, message.pid
-        if self._child is not None and self._child.pid != message.pid:
-            self._child = None  # an older one lives, and the one that we started leaves at its lock
+        if self._child is None or self._child.pid != message.pid:
+            self._child = Foreign.of(message.pid)  # an older one lives, and the one that we started leaves at its lock
         self._kernel.send("tasks", GATEWAY.encode(), Welcome(supervisor=self._kernel.id, version=__version__))
         self._remember()
         self._waiting.clear()  # it asks again what it still wants

@@ -7,12 +7,14 @@ nothing has left, and the loop is built anew from the ledger, as after a crash.
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -22,6 +24,7 @@ from producer.errors import WireError
 from producer.ids import new_id
 from producer.ledger.store import Store
 from producer.places import Places
+from producer.reaper import has_exited, runs
 from producer.supervisor import notices
 from producer.wire.auth import Keys
 from producer.wire.messages import Ack, Event, Message, Reply, TaskMsg
@@ -35,6 +38,36 @@ class Child(Protocol):
 
     def poll(self) -> int | None:
         """Its exit code, None while it runs."""
+
+
+@dataclass
+class Foreign:
+    """A process that is no child of ours: forked by another, or left by the supervisor before this one. See Child.
+
+    Without a ``pidfd``, where the system has none, it is looked up. The descriptor is closed with its last reference.
+    """
+
+    pid: int
+    pidfd: FileIO | None
+    gone: bool = False
+
+    @classmethod
+    def of(cls, pid: int) -> Foreign:
+        """The process that has this pid now, if one has."""
+        try:
+            return cls(pid, FileIO(os.pidfd_open(pid)))
+        except ProcessLookupError:
+            return cls(pid, None, gone=True)
+        except (AttributeError, OSError):
+            return cls(pid, None)
+
+    def poll(self) -> int | None:
+        """None while it runs; how it ended is not known."""
+        if not self.gone:
+            self.gone = has_exited(self.pidfd.fileno()) if self.pidfd else not runs(self.pid)
+        if self.gone and self.pidfd:
+            self.pidfd.close()
+        return -1 if self.gone else None
 
 
 Channel = Literal["tasks", "control"]

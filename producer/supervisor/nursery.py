@@ -18,12 +18,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from producer import workers_unit
-from producer.reaper import has_exited
-from producer.supervisor.kernel import Child, Kernel, spawn
+from producer.supervisor.kernel import Child, Foreign, Kernel, spawn
 from producer.wire import tokens
 
 IMPORT_SECONDS = 60.0
@@ -32,24 +30,6 @@ LEAVE_SECONDS = 1.0
 REST_SECONDS = 5.0
 PAUSE_SECONDS = 2.0
 LOG = "nursery.log"
-
-
-@dataclass
-class Forked:
-    """A worker that the nursery forked; see Child."""
-
-    pid: int
-    pidfd: int | None
-
-    def poll(self) -> int | None:
-        """None while it runs; how it ended is not known."""
-        if self.pidfd is None:
-            return -1
-        if not has_exited(self.pidfd):
-            return None
-        os.close(self.pidfd)
-        self.pidfd = None
-        return -1
 
 
 class Nursery:
@@ -96,7 +76,7 @@ class Nursery:
         if self._serving and self._control is not None:
             try:
                 self._control.sendall(json.dumps({"arguments": command[4:], "log": str(log)}).encode() + b"\n")
-                return _forked(int(self._control.recv(32)))
+                return Foreign.of(int(self._control.recv(32)))
             except (OSError, ValueError):
                 self._give_up()
         return self._kernel.options.launch(command, env, log) if self._useless else None
@@ -170,10 +150,3 @@ class Nursery:
         if self._control is not None:
             with suppress(KeyError):
                 self._kernel.server.unwatch(self._control.fileno())
-
-
-def _forked(pid: int) -> Forked:
-    try:
-        return Forked(pid, os.pidfd_open(pid))
-    except ProcessLookupError:
-        return Forked(pid, None)

@@ -24,7 +24,7 @@ import psutil
 from producer.core.fleet import DrainWorker, Start, WorkerState, WorkerView, plan
 from producer.core.restart import Park, RestartPolicy, on_exit
 from producer.ids import new_id
-from producer.reaper import PROJECT_MARKER, Family, end, has_exited, marked
+from producer.reaper import PROJECT_MARKER, Family, end, has_exited, marked, runs
 from producer.supervisor.kernel import Child, Kernel
 from producer.supervisor.nursery import Nursery
 from producer.version import __version__
@@ -328,13 +328,7 @@ class Workers:
         """Whether its process still runs."""
         if worker.pidfd is not None:
             return not has_exited(worker.pidfd)
-        if worker.child is not None:
-            return worker.child.poll() is None
-        try:
-            process = psutil.Process(worker.pid)
-            return process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
+        return runs(worker.pid) if worker.child is None else worker.child.poll() is None
 
     def _forget(self, worker: Worker) -> None:
         self.by_id.pop(worker.id, None)
