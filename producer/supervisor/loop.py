@@ -328,6 +328,11 @@ class Loop:
         kernel.flush()
         return survivors
 
+    def let_go(self) -> None:
+        """This loop is over; the fleet may not be."""
+        self._workers.let_go()
+        gc.unfreeze()
+
     def seal(self, how: str) -> None:
         """The last words are written: sign them."""
         self._witness.end(stop=how == "stop")

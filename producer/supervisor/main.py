@@ -115,6 +115,7 @@ def _serve(
     while True:
         store: Store | None = None
         server: Server | None = None
+        loop: Loop | None = None
         began = time.monotonic()
         try:
             store = Store(places.ledger, head_file=places.state / "audit.head")
@@ -140,6 +141,8 @@ def _serve(
             pause = 0.5 if time.monotonic() - began > 60 else min(LONGEST_PAUSE, pause * 2)
             options = replace(options, workers={}, before={name: role.workers for name, role in config.roles.items()})
         finally:
+            if loop:
+                loop.let_go()
             if server:
                 server.close()
             if store:

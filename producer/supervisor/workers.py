@@ -324,6 +324,13 @@ class Workers:
             self._forget(worker)
             (self._kernel.places.workers / f"{worker.id}.log").unlink(missing_ok=True)
 
+    def let_go(self) -> None:
+        """Close what is held of workers who go on without us, for whoever comes after us finds them by their files."""
+        for worker in self.by_id.values():
+            if worker.pidfd is not None:
+                os.close(worker.pidfd)
+        self.by_id.clear()
+
     def alive(self, worker: Worker) -> bool:
         """Whether its process still runs."""
         if worker.pidfd is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,14 +35,22 @@ def test_a_message_that_breaks_the_loop_is_tried_twice_and_dropped(
 ) -> None:
     supervisor = supervise(prelude=FAULT).ready()
     [worker] = supervisor.workers()
+    held = pidfds(supervisor)
     poisoned = supervisor.ask("insert_tasks", tasks=[{"agent_owner": "code", "title": "t", "description": "POISON"}])[0]
     supervisor.until_status(poisoned, "escalated")
+    assert 0 < pidfds(supervisor) <= held, "a loop that is over holds none"
     assert len(project.actions("producer_boot")) == 3 and len(project.actions("message_dropped")) == 1
     assert project.task(poisoned)["title"] == "t", "what the broken turn did is undone"
     supervisor.until_status(filed(supervisor, title="honest"), "done")
     assert [found["pid"] for found in supervisor.workers()] == [worker["pid"]], "its worker goes on"
     assert len(project.actions("producer_boot")) == 3
     assert "ZeroDivisionError: a fault that nobody knows of" in supervisor.log()
+
+
+def pidfds(supervisor: Supervisor) -> int:
+    """How many descriptors of processes a supervisor has open."""
+    links = [os.readlink(file) for file in Path(f"/proc/{supervisor.pid}/fd").iterdir() if file.is_symlink()]
+    return sum("pidfd" in link for link in links)
 
 
 def said(text: str, name: str = "w") -> Incoming:
