@@ -69,7 +69,6 @@ class Gateway:
         self.live: Callable[[], list[tuple[str, str, str, str, bool]]] = list
         self.connected = False
         self.url: str | None = None
-        self.pid: int | None = None
         self._child: Child | None = None
         self._restart_at = 0.0
         self._started_at = float("-inf")
@@ -78,16 +77,21 @@ class Gateway:
 
     # ---- the process
 
+    @property
+    def pid(self) -> int | None:
+        """Its process; None where there is none."""
+        return self._child.pid if self._child else None
+
     def tend(self) -> None:
         """Start the gateway where there is none; notice that it has gone."""
         if not self.metered:
             return
-        if self.pid is not None and not self._alive():
+        if self._child and not self._alive():
             self._kernel.audit("gateway_exited", pid=self.pid)
-            self.pid, self.connected, self._child = None, False, None
+            self.connected, self._child = False, None
             lived = self._kernel.monotonic() - self._started_at
             self._restart_at = self._kernel.monotonic() + (0.0 if lived > HEALTHY_SECONDS else RESTART_AFTER)
-        if self.pid is None and self._kernel.monotonic() >= self._restart_at:
+        if self._child is None and self._kernel.monotonic() >= self._restart_at:
             self._start()
 
     def adopt(self) -> None:
@@ -96,7 +100,7 @@ class Gateway:
             data = json.loads((self._kernel.places.workers / "gateway").read_text())
             process = psutil.Process(int(data["pid"]))
             if abs(process.create_time() - float(data["pid_start"])) < 1.5:
-                self.pid, self._child = process.pid, Foreign.of(process.pid)
+                self._child = Foreign.of(process.pid)
                 if data.get("settings") != self._settings():
                     self._kernel.audit("gateway_replaced", pid=self.pid, reason="its key or its settings have changed")
                     process.terminate()
@@ -146,7 +150,7 @@ class Gateway:
         names = (*KEPT_VARIABLES, *((self._auth.variable,) if self._auth.variable else ()), *PROXIES)
         env = {name: kernel.env[name] for name in names if name in kernel.env} | {PROJECT_MARKER: kernel.places.key}
         self._child = spawn(command, env, kernel.places.workers / "gateway.log")
-        self.pid, self._started_at = self._child.pid, kernel.monotonic()
+        self._started_at = kernel.monotonic()
         self._remember()
 
     def _remember(self) -> None:
@@ -168,7 +172,7 @@ class Gateway:
 
     def hello(self, message: GatewayHello) -> None:
         """The gateway (re)connected: tell it which attempts are open, and which are over."""
-        self.connected, self.url, self.pid = True, message.url, message.pid
+        self.connected, self.url = True, message.url
         if self._child is None or self._child.pid != message.pid:
             self._child = Foreign.of(message.pid)  # an older one lives, and the one that we started leaves at its lock
         self._kernel.send("tasks", GATEWAY.encode(), Welcome(supervisor=self._kernel.id, version=__version__))
@@ -286,7 +290,7 @@ class Gateway:
         Its journal stays until it is booked.
         """
         for end in (psutil.Process.terminate, psutil.Process.kill):
-            if self.pid is None or not self._alive():
+            if not self._alive():
                 return 0
             with suppress(psutil.Error):
                 end(psutil.Process(self.pid))

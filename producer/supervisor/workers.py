@@ -24,8 +24,8 @@ import psutil
 from producer.core.fleet import DrainWorker, Start, WorkerState, WorkerView, plan
 from producer.core.restart import Park, RestartPolicy, on_exit
 from producer.ids import new_id
-from producer.reaper import PROJECT_MARKER, Family, end, has_exited, marked, runs
-from producer.supervisor.kernel import Child, Kernel
+from producer.reaper import PROJECT_MARKER, Family, end, marked
+from producer.supervisor.kernel import Child, Foreign, Kernel
 from producer.supervisor.nursery import Nursery
 from producer.version import __version__
 from producer.wire.auth import Peer
@@ -46,10 +46,9 @@ class Worker:
     id: str
     role: str
     slot: int
-    pid: int
+    child: Child
     started: float
     pidfd: int | None = None
-    child: Child | None = None
     connected: bool = False
     ready: bool = False
     draining: bool = False
@@ -59,6 +58,11 @@ class Worker:
     heard: float = 0.0
     attempts: dict[str, float] = field(default_factory=dict)
     asked: frozenset[str] = frozenset()  # what it should know of, when it says next what it has
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self.child.pid
 
     @property
     def address(self) -> bytes:
@@ -118,7 +122,7 @@ class Workers:
                 self._bury(path)
                 self._kernel.keys.revoke(path.stem)
                 continue
-            self._add(Worker(ident, role, slot, process.pid, self._kernel.monotonic()))
+            self._add(Worker(ident, role, slot, Foreign.of(process.pid), self._kernel.monotonic()))
         for name in self._kernel.keys.names():
             if name not in self.by_id and name not in ("operator", "gateway"):
                 self._kernel.keys.revoke(name)
@@ -137,12 +141,12 @@ class Workers:
             return None
         worker = self.by_id.get(message.worker)
         if worker is None:
-            worker = Worker(message.worker, message.role, message.slot, message.pid, kernel.monotonic())
-            if message.pid not in marked(PROJECT_MARKER).get(
-                kernel.places.key, ()
-            ):  # it would be ended with its worker
+            ours = marked(PROJECT_MARKER).get(kernel.places.key, ())
+            if message.pid not in ours:  # it would be ended with its worker
                 kernel.send("tasks", message.worker.encode(), Refuse(reason="its process is not one of this project"))
                 return None
+            process = Foreign.of(message.pid)
+            worker = Worker(message.worker, message.role, message.slot, process, kernel.monotonic())
             if not self._add(worker):
                 return None
         # A second greeting (the first Welcome was lost) may have crossed with a task: only a Pong tells then.
@@ -229,7 +233,7 @@ class Workers:
         if child is None:
             kernel.keys.revoke(ident)
             return
-        worker = Worker(ident, role, slot, child.pid, kernel.monotonic(), child=child)
+        worker = Worker(ident, role, slot, child, kernel.monotonic())
         self._add(worker)
         kernel.tell("worker_started", role=role, worker=ident, pid=child.pid)
 
@@ -333,9 +337,7 @@ class Workers:
 
     def alive(self, worker: Worker) -> bool:
         """Whether its process still runs."""
-        if worker.pidfd is not None:
-            return not has_exited(worker.pidfd)
-        return runs(worker.pid) if worker.child is None else worker.child.poll() is None
+        return worker.child.poll() is None
 
     def _forget(self, worker: Worker) -> None:
         self.by_id.pop(worker.id, None)
@@ -344,8 +346,7 @@ class Workers:
             self._kernel.server.unwatch(worker.pidfd)
             os.close(worker.pidfd)
             worker.pidfd = None
-        if worker.child is not None:
-            worker.child.poll()  # takes its exit status, which nobody else asks for
+        worker.child.poll()  # takes its exit status, which nobody else asks for
         self._kernel.keys.revoke(worker.id)
         self._bury(self._kernel.places.workers / f"{worker.id}.json")
 
