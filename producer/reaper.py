@@ -154,6 +154,18 @@ def reap() -> int:
     return count
 
 
+def reap_orphans(spare: frozenset[int]) -> None:
+    """Collect the dead children of a subreaper, but for those whose exit status somebody else will ask for."""
+    try:
+        pids = [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    except OSError:
+        return
+    for pid in pids:
+        if pid not in spare:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
+
 def _end_namespaces(family: Family, seen: set[Proc]) -> None:
     """Kill the first process of every PID namespace in the family; the kernel kills the rest of it."""
     for proc in _members(family):

@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 from collections import deque
-from pathlib import Path
 from typing import Any
 
 from producer import git, project
@@ -21,7 +20,7 @@ from producer.errors import ProducerError
 from producer.ledger.roles import PROJECT
 from producer.ledger.standing import waiting
 from producer.ledger.views import Reader
-from producer.reaper import ATTEMPT_MARKER, Family, end
+from producer.reaper import ATTEMPT_MARKER, Family, end, reap_orphans
 from producer.supervisor import powercut
 from producer.supervisor.auth import Auth
 from producer.supervisor.brake import Brake
@@ -52,7 +51,7 @@ from producer.version import __version__
 log = logging.getLogger("producer.supervisor")
 TURN = 0.25
 LAST_WORDS = 3.0
-LISTENER = 1.0
+LISTENER_SECONDS = 1.0
 FEWEST = 64  # messages of a socket that a turn takes at least, if they are there
 
 
@@ -149,10 +148,10 @@ class Loop:
     def _await_listener(self) -> None:
         """Whoever watches this run is let in before there is something to see; not for long, for it may have failed."""
         kernel = self._kernel
-        until = kernel.monotonic() + (LISTENER if kernel.options.watched else 0.0)
-        while not kernel.server.listeners() and kernel.monotonic() < until:
+        until = kernel.monotonic() + (LISTENER_SECONDS if kernel.options.watched else 0.0)
+        while not (heard := kernel.server.listeners()) and kernel.monotonic() < until:
             kernel.server.wait(0.01)
-        kernel.listened = kernel.server.listeners()
+        kernel.listened = heard
 
     def leave(self, how: str) -> None:
         """Begin to stop (everyone goes), to restart, or to hand over to a new process (the fleet stays)."""
@@ -331,7 +330,7 @@ class Loop:
     def let_go(self) -> None:
         """This loop is over; the fleet may not be."""
         self._workers.let_go()
-        gc.unfreeze()
+        gc.unfreeze()  # what stays for good is the next loop's
 
     def seal(self, how: str) -> None:
         """The last words are written: sign them."""
@@ -347,7 +346,7 @@ class Loop:
         entries = tuple(f"{ATTEMPT_MARKER}={attempt}" for worker in dead or [] for attempt in worker.attempts)
         with git.still() as ours:
             end(Family(os.getpid(), entries, spare=known | ours), limit=2.0)
-            _collect_orphans(known | ours)
+            reap_orphans(known | ours)
 
     def _audited(self, body: dict[str, Any]) -> None:
         if self._published:
@@ -358,17 +357,3 @@ class Loop:
     def _status(self, brief: bool) -> dict[str, Any]:
         reader = None if brief else self._reader
         return status(self._kernel, self._workers, self._runs, self._gateway, self._brake.state, self._auth, reader)
-
-
-def _collect_orphans(known: frozenset[int]) -> None:
-    """Read the exit status of dead processes that came to us as a subreaper."""
-    try:
-        pids = [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
-    except OSError:
-        return
-    for pid in pids:
-        if pid not in known:
-            try:
-                os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
-                continue
