@@ -97,12 +97,10 @@ def fits(cap: Cap, amount: int) -> bool:
 
 def fitting(cap: Cap, amount: int, least: int) -> int:
     """How many claims of ``amount`` fit one after the other, where each needs ``least`` to be free, and not nothing."""
-    if cap.limit is None:
-        return sys.maxsize
-    spare = cap.limit - cap.spent - cap.held - max(1, least)
-    if spare < 0:
+    free = room([cap])
+    if free is not None and free < max(1, least):
         return 0
-    return spare // amount + 1 if amount else sys.maxsize
+    return sys.maxsize if free is None or not amount else (free - max(1, least)) // amount + 1
 
 
 def admit(caps: Iterable[Cap], amount: int) -> Refusal | None:

@@ -17,7 +17,7 @@ MOST_TASKS = 2_000
 STANDING_SECONDS = 3660.0  # an id may be that much older than its claim: its process stood by
 MOST_ATTEMPTS = 600
 MOST_MARKS = 60
-SINCE = 4  # the schema in which attempts say what they hold; a ledger before it has not met this version's supervisor
+HOLDS_SINCE_SCHEMA = 4
 MARKS = {
     "kill_switch_armed": "kill", "kill_switch_armed_by_producer": "kill", "kill_switch_observed": "kill",
     "stopped_now": "kill", "kill_switch_disarmed": "resume", "kill_switch_released": "resume",
@@ -98,8 +98,11 @@ def marks(reader: Reader, since: float) -> list[dict[str, Any]]:
 
 
 def holds(reader: Reader, limit: int = 200) -> list[dict[str, Any]]:
-    """What running attempts may still cost: attempt, task, title, role, amount in micro-dollars."""
-    if reader.db.value("PRAGMA user_version") < SINCE:
+    """What running attempts may still cost: attempt, task, title, role, amount in micro-dollars.
+
+    None in a ledger of an older schema, which no supervisor of this version has served yet.
+    """
+    if reader.db.value("PRAGMA user_version") < HOLDS_SINCE_SCHEMA:
         return []
     return reader.db.dicts(
         "SELECT a.id AS attempt, task_id AS task, t.title, role, held_micros AS amount"

@@ -66,8 +66,6 @@ class InFlight:
         run.cost += amount
         run.task_cost += amount
         run.base = max(0, run.base - amount)
-        if not self._booked:
-            self._db.behind()
         self._booked[run.attempt] = run
         return self.resize(run)
 

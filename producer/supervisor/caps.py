@@ -7,6 +7,8 @@ escalated, for no other day will pay for it.
 
 from __future__ import annotations
 
+import sys
+
 from producer.core.budget import Cap, RoleMoney, fitting, role_money, room, soft_crossed
 from producer.core.money import ZERO, MicroUSD, format_usd
 from producer.core.schedule import RoleState
@@ -59,11 +61,13 @@ class Caps:
         if "producer" in config.roles:
             own = amount if role == "producer" else ZERO
             limits.insert(0, ("producer", self.role("producer"), own, config.producer_reservation))
+        count = sys.maxsize
         for name, cap, each, least in limits:
-            if not fitting(cap, each, least):
+            count = min(count, fitting(cap, each, least))
+            if not count:
                 self._hold_back(name, [cap], least, 0)
-                return 0
-        return min(fitting(cap, each, least) for _, cap, each, least in limits)
+                break
+        return count
 
     def refuse(self, cap: str, role: str, floor: int) -> bool:
         """A model request was refused for want of ``floor``: nothing is dispatched until there is so much room.
