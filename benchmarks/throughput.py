@@ -5,8 +5,12 @@
 Ours: processes of their own file the tasks, one by one and in bulk; claim with holds and priorities, worker processes
 over CURVE sockets, result, settlement, every audit row, synchronous=FULL. A short sweep finds the workers and the
 prefetch that serve best. The others are installed from PyPI with uv, each into an environment of its own in DIR, and
-run with as many workers and, where they have the choice, as durable as ours. All tasks do nothing, and only completions
-that stand in a queue's own records count.
+run with as many workers and, where they have the choice, as durable as ours; the original, which has not, as it comes,
+with its pause cut to a thousandth, and so with its ledger made durable from outside. All tasks do nothing, and only
+completions that stand in a queue's own records count.
+
+Every queue gets as many tasks as ours, where that does not take minutes, and each measurement begins with an empty one.
+Rounds go through all of them by turns; a ratio is of two rates of one round, its median that of the rounds.
 """
 
 from __future__ import annotations
@@ -18,8 +22,10 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,27 +38,32 @@ FILERS = 1, 8  # processes that file one task after the other
 
 @dataclass(frozen=True)
 class Other:
-    """A queue to compare with: what it is installed from, and how others/queue_MODULE.py is called."""
+    """A queue to compare with: what it is installed from, and how others/queue_MODULE.py is called.
+
+    ``most``: as many tasks as it can be given at most, without a round of it taking minutes. ``env``: how it is set up.
+    """
 
     module: str
     packages: tuple[str, ...]
     target: str = "4x"
-    tasks: int | None = None
+    most: int | None = None
     filers: tuple[int, ...] = FILERS
-    pause: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
+ORIGINAL = ("ai-producer==0.3.5",)
 OTHERS = {
-    "original": Other("original", ("ai-producer==0.3.5",), "10x", pause="0.01"),
-    "original-paused": Other("original", ("ai-producer==0.3.5",), "10x", tasks=100, filers=()),
+    "original": Other("original", ORIGINAL, "10x", most=100, filers=()),
+    "original-quick": Other("original", ORIGINAL, "10x", env={"BENCH_PAUSE": "0.01"}),
+    "original-durable": Other("original", ORIGINAL, "10x", most=1_000, env={"BENCH_PAUSE": "0.01", "BENCH_FSYNC": "1"}),
     "huey": Other("huey", ("huey",)),
-    "dbos": Other("dbos", ("dbos",)),
-    "dramatiq": Other("dramatiq", ("dramatiq[redis]",)),
-    "procrastinate": Other("procrastinate", ("procrastinate", "psycopg[binary,pool]")),
+    "dbos": Other("dbos", ("dbos",), most=500),
+    "dramatiq": Other("dramatiq", ("dramatiq[redis]",), most=2_000),
+    "procrastinate": Other("procrastinate", ("procrastinate", "psycopg[binary,pool]"), most=2_000),
 }
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
 REDIS = shutil.which("redis-server")
-LIMIT = 240.0  # seconds for one of the others, all rounds together
+LIMIT = 120.0  # seconds for one measurement of one of the others
 
 
 def drain(root: Path, tasks: int, workers: int, prefetch: int) -> float:
@@ -79,28 +90,50 @@ def feed(root: Path, tasks: int, workers: int, prefetch: int, how: str, filers: 
     return each * filers / (made.window(each * filers)[1] - began)
 
 
-def other(name: str, environments: Path, root: Path, tasks: int, workers: int, rounds: int) -> dict[str, Any]:
-    """What one of the others does; {"error": why} where it cannot be measured."""
-    if name == "dramatiq" and not REDIS:
-        return {"error": "skipped: no redis-server here"}
-    if name == "procrastinate" and not POSTGRES:
-        return {"error": "skipped: no PostgreSQL here"}
-    one = OTHERS[name]
-    try:
-        python = installed(one, environments)
-        root.mkdir()
-        script = HERE / "others" / f"queue_{one.module}.py"
-        command = [python, script, "measure", root, one.tasks or tasks, workers, rounds, *one.filers]
-        servers = {"BENCH_REDIS": REDIS or "", "BENCH_POSTGRES": str(POSTGRES[-1].parent) if POSTGRES else ""}
-        env = {**os.environ, **servers, "BENCH_SCRATCH": str(root), "BENCH_PAUSE": one.pause, "PYTHONPATH": ""}
-        words = [str(word) for word in command]
-        answer: dict[str, Any] = json.loads(bounded(words, root, env).splitlines()[-1])
-        return answer
-    except subprocess.CalledProcessError as error:
-        lines = (error.stderr or error.stdout or "no word").strip().splitlines()
-        return {"error": f"failed: {lines[-1][:200]}"}
-    except (subprocess.TimeoutExpired, OSError, ValueError, IndexError) as error:
-        return {"error": f"failed: {str(error)[:200]}"}
+@dataclass
+class Found:
+    """What was measured of one queue: its rates in tasks/s, by what was done ("drain", or how many filed), by round."""
+
+    name: str
+    settings: str = ""
+    error: str = ""
+    rates: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def missing(self) -> str:
+        """Why it cannot be measured here; empty where it can."""
+        if self.name == "dramatiq" and not REDIS:
+            return "skipped: no redis-server here"
+        if self.name == "procrastinate" and not POSTGRES:
+            return "skipped: no PostgreSQL here"
+        return ""
+
+    def round(self, environments: Path, root: Path, tasks: int, workers: int) -> None:
+        """Measure it once, each time from an empty queue; what fails is said, and not tried again."""
+        one = OTHERS[self.name]
+        tasks = min(tasks, one.most or tasks)
+        self.error = self.error or self.missing()
+        try:
+            for how in () if self.error else ("drain", *map(str, one.filers)):
+                words = ["drain", tasks, workers] if how == "drain" else ["feed", tasks // 4, workers, how]
+                answer = measure(one, installed(one, environments), root / f"{self.name}-{how}", words)
+                self.rates[how].append(answer["rate"])
+                self.settings = f"{answer['settings']}, {tasks:,} tasks"
+        except subprocess.CalledProcessError as error:
+            lines = (error.stderr or error.stdout or "no word").strip().splitlines()
+            self.error = f"failed: {lines[-1][:200]}"
+        except (OSError, ValueError, IndexError) as error:
+            self.error = f"failed: {str(error)[:200]}"
+
+
+def measure(one: Other, python: Path, root: Path, words: Sequence[object]) -> dict[str, Any]:
+    """Have one of the others measured in a directory of its own: {"rate": tasks/s, "settings": how it was run}."""
+    root.mkdir(parents=True)
+    verb, *numbers = words
+    servers = {"BENCH_REDIS": REDIS or "", "BENCH_POSTGRES": str(POSTGRES[-1].parent) if POSTGRES else ""}
+    env = {**os.environ, **servers, "BENCH_SCRATCH": str(root), **one.env, "PYTHONPATH": ""}
+    command = [python, HERE / "others" / f"queue_{one.module}.py", verb, root, *numbers]
+    answer: dict[str, Any] = json.loads(bounded([str(word) for word in command], root, env).splitlines()[-1])
+    return answer
 
 
 def bounded(words: list[str], root: Path, env: dict[str, str]) -> str:
@@ -156,36 +189,41 @@ def main() -> None:
                 rates.append(drain(root / f"s{w}-{p}-{number}", tasks, w, p))
         best = max(sweep, key=lambda pair: statistics.median(sweep[pair]))
         table(("workers", "prefetch", "tasks/s"), [(*pair, spread(rates)) for pair, rates in sweep.items()])
-        drained = [drain(root / f"d{n}", tasks, *best) for n in range(rounds)]
-        bulk = [feed(root / f"b{n}", tasks, *best, "bulk") for n in range(rounds)]
-        singly = {
-            str(filers): [feed(root / f"o{filers}-{n}", tasks // 4, *best, "single", filers) for n in range(rounds)]
-            for filers in FILERS
-        }
-        found = {
-            name: other(name, environments, root / name, given.other_tasks, best[0], rounds) for name in given.only
-        }
-    report(found, drained, singly, f"{best[0]} workers, prefetch {best[1]}, {tasks:,} tasks, {rounds} rounds")
-    print(f"Filed in bulk by another process, to the last done: {spread(bulk)} tasks/s.\n", flush=True)
+        how = f"{best[0]} workers, prefetch {best[1]}, {tasks:,} tasks, {rounds} rounds"
+        ours, others = Found("ours", f"**ai-producer**: synchronous=FULL, {how}"), [Found(name) for name in given.only]
+        for number in range(rounds):
+            here = root / str(number)
+            ours.rates["drain"].append(drain(here / "drain", tasks, *best))
+            ours.rates["bulk"].append(feed(here / "bulk", tasks, *best, "bulk"))
+            for filers in FILERS:
+                ours.rates[str(filers)].append(feed(here / f"o{filers}", tasks // 4, *best, "single", filers))
+            for found in others:
+                found.round(environments, here, tasks, best[0])
+    report(ours, others)
+    print(f"Filed in bulk by another process, to the last done: {spread(ours.rates['bulk'])} tasks/s.\n", flush=True)
 
 
-def report(found: dict[str, dict[str, Any]], drained: list[float], singly: dict[str, list[float]], how: str) -> None:
+def report(ours: Found, others: Sequence[Found]) -> None:
     """The table of them all; targets beside the ratios."""
-    us = f"**ai-producer**: synchronous=FULL, {how}"
-    rows: list[tuple[object, ...]] = [(us, spread(drained), "5,000/s", *map(spread, singly.values()))]
-    for name, answer in found.items():
-        if "error" in answer:
-            rows.append((name, answer["error"], "", *[""] * len(FILERS)))
-            continue
-        cells = [beside(singly[filers], answer["feed"].get(filers)) for filers in singly]
-        rows.append((answer["settings"], beside(drained, answer["drain"]), OTHERS[name].target, *cells))
+    columns = ("drain", *map(str, FILERS))
+    rows: list[tuple[object, ...]] = []
+    for found in (ours, *others):
+        cells = [found.error, "", ""] if found.error else [beside(ours, found, column) for column in columns]
+        target = OTHERS[found.name].target if found.name in OTHERS else "5,000/s"
+        rows.append((found.settings or found.name, cells[0], target, *cells[1:]))
     filed = [f"filed one by one by {filers}, to the last done" for filers in FILERS]
     table(("queue", "drain, tasks/s; we are ahead", "target", *filed), rows)
 
 
-def beside(ours: list[float], theirs: list[float] | None) -> str:
-    """Their figure, and how far ours is ahead of it."""
-    return f"{spread(theirs)}; **{statistics.median(ours) / statistics.median(theirs):.1f}x**" if theirs else ""
+def beside(ours: Found, found: Found, column: str) -> str:
+    """A queue's figure, and how far ours is ahead of it: the median of the rounds, the least and the most."""
+    theirs = found.rates.get(column)
+    if not theirs:
+        return ""
+    if found is ours:
+        return spread(theirs)
+    ratios = [mine / other for mine, other in zip(ours.rates[column], theirs, strict=True)]
+    return f"{spread(theirs)}; **{statistics.median(ratios):.1f}x** ({min(ratios):.1f} to {max(ratios):.1f})"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""ai-producer 0.3.5: its Producer with an invoker that does nothing; one process, one task at a time, no fsync.
+"""ai-producer 0.3.5: its Producer with an invoker that does nothing; one process, one task at a time.
 
-BENCH_PAUSE: seconds between its ticks, each of at most 50 tasks; by its own default they are 10.
+BENCH_FSYNC: with synchronous=FULL, as durable as ours. By itself it has NORMAL: a power loss takes what was committed.
+BENCH_PAUSE: its poll_interval_seconds, between ticks of at most 50 tasks; by its own default they are 10.
 """
 
 import asyncio
@@ -26,7 +27,9 @@ CONFIG = {
         },
     },
 }
-PAUSE = os.environ.get("BENCH_PAUSE", "")
+FSYNC, PAUSE = os.environ.get("BENCH_FSYNC", ""), os.environ.get("BENCH_PAUSE", "")
+if PAUSE:
+    CONFIG |= {"poll_interval_seconds": float(PAUSE), "idle_threshold_polls": 10**9}  # it must not wake itself up
 
 
 class Nothing:
@@ -35,24 +38,31 @@ class Nothing:
 
 
 def settings():
-    how = "synchronous=NORMAL, one process, one task at a time"
-    pause = f"its pause between ticks cut to {PAUSE} s" if PAUSE else "its pause of 10 s between ticks of 50 tasks"
-    return f"ai-producer {version('ai-producer')}: as it comes ({how}), {pause}"
+    pause = f"poll_interval_seconds cut to {PAUSE}" if PAUSE else "its pause of 10 s between ticks of 50 tasks"
+    how = "synchronous=FULL set from outside" if FSYNC else "synchronous=NORMAL"
+    return f"ai-producer {version('ai-producer')}: {how}, one process, one task at a time, {pause}"
 
 
 def config(scratch):
     return load_config(Path(scratch) / "producer.yaml")
 
 
+def opened(scratch):
+    ledger = LedgerClient(config(scratch).ledger_db)
+    if FSYNC:
+        ledger.conn.execute("PRAGMA synchronous = FULL")
+    return ledger
+
+
 @contextmanager
 def prepare(scratch):
     (scratch / "producer.yaml").write_text(yaml.safe_dump(CONFIG))
-    LedgerClient(config(scratch).ledger_db).close()
+    opened(scratch).close()
     yield
 
 
 def fill(scratch, tasks):
-    ledger = LedgerClient(config(scratch).ledger_db)
+    ledger = opened(scratch)
     for number in range(tasks):
         ledger.insert_task(agent_owner="work", title=f"task {number}", description="nothing")
     ledger.close()
@@ -68,15 +78,9 @@ def workers(scratch, number):
 
 
 async def serve(scratch):
-    """Its own loop; with another pause its ticks, and the pause only where there was nothing to do."""
     settings = config(scratch)
-    ledger, switch = LedgerClient(settings.ledger_db), KillSwitchWatcher(settings.kill_switch)
-    producer = Producer(config=settings, ledger=ledger, invoker=Nothing(), kill_switch=switch)
-    if not PAUSE:
-        await producer.run()
-    while True:
-        if not await producer._tick():
-            await asyncio.sleep(float(PAUSE))
+    switch = KillSwitchWatcher(settings.kill_switch)
+    await Producer(config=settings, ledger=opened(scratch), invoker=Nothing(), kill_switch=switch).run()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def show(task: dict[str, Any]) -> None:
         screen.say(f"  {name:<12} {value}", screen.STYLES.get(value, ""))
     _block("description", task["description"])
     if task["payload"]:
-        _block("payload", "\n".join(f"{key}: {value}" for key, value in task["payload"].items()))
+        _block("payload", _payload(task["payload"]))
     if task["result"]:
         _block("result", task["result"])
     if task["attempts"]:
@@ -34,6 +34,12 @@ def show(task: dict[str, Any]) -> None:
             )
     for row in task["decisions"]:
         screen.say(f"decided ({one_line(row['kind'])}): {one_line(row['decision_text'])}")
+
+
+def _payload(value: object) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {one}" for key, one in value.items())
+    return str(value)
 
 
 def attempts(rows: list[dict[str, Any]]) -> None:

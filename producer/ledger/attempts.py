@@ -19,15 +19,22 @@ from producer.errors import UnknownTask
 from producer.ids import new_session
 from producer.ledger.accounts import Accounts
 from producer.ledger.audit import Audit
-from producer.ledger.database import Database
+from producer.ledger.checks import lenient_json
+from producer.ledger.database import Database, Row
 from producer.ledger.model import Claim, Cost, Prepared, Ready, Running
 from producer.ledger.queue import Queue
 
 READY = "status = 'pending' AND open_dependencies = 0 AND not_before IS NULL AND requires_approval = 0"
 _TASK = (
-    "SELECT id, agent_owner, root_task_id, status, attempts, title, description, payload, retry_count, actual_micros,"
-    " cost_micros FROM tasks"
+    "SELECT id, agent_owner, root_task_id, status, attempts, title, description, retry_count, actual_micros,"
+    " cost_micros, payload FROM tasks"
 )
+
+
+def _ready(row: Row) -> Ready:
+    *columns, text = row
+    payload = lenient_json(text)
+    return Ready._make([*columns, payload if isinstance(payload, dict) else None])
 
 
 class Ending(NamedTuple):
@@ -64,14 +71,14 @@ class Attempts:
     def ready(self, role: str, limit: int = 1) -> list[Ready]:
         """What workers of ``role`` should take next: by priority, then age."""
         rows = self._db.rows(f"{_TASK} WHERE agent_owner = ? AND {READY} ORDER BY priority, seq LIMIT ?", role, limit)
-        return [Ready(*row) for row in rows]
+        return [_ready(row) for row in rows]
 
     def task(self, task: str) -> Ready:
         """One task, ready or not. Raises UnknownTask."""
         row = self._db.one(f"{_TASK} WHERE id = ?", task)
         if row is None:
             raise UnknownTask(task)
-        return Ready(*row)
+        return _ready(row)
 
     def claim(
         self, ready: Ready, worker: str, model: str, hold: MicroUSD, *, resume: bool, prepared: Prepared | None = None
@@ -108,7 +115,7 @@ class Attempts:
             held_micros=hold, resume=take_up,
         )  # fmt: skip
         return Claim(
-            attempt, task, role, number, ready.title, ready.description, json.loads(ready.payload), session, take_up,
+            attempt, task, role, number, ready.title, ready.description, ready.payload or {}, session, take_up,
             ready.retry_count,
         )  # fmt: skip
 

@@ -9,6 +9,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from typing import Any
+
+import msgspec
 
 from producer.errors import InvalidDependency, InvalidTask
 from producer.ledger.model import Draft
@@ -76,6 +79,14 @@ def payload_json(value: object) -> str:
     if deep:
         raise InvalidTask(f"payload: is nested deeper than {_PAYLOAD_LEVELS} levels")
     return text
+
+
+def lenient_json(text: str) -> Any:
+    """A JSON column of a task. Whoever edits one with sqlite3 may leave anything there: then it is the text itself."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return text
 
 
 def refuse_cycle(edges: Mapping[str, Sequence[str]]) -> None:

@@ -41,7 +41,10 @@ class Filing:
 
 
 class Ready(NamedTuple):
-    """A task that a worker might take, as it stands in the queue."""
+    """A task that a worker might take, as it stands in the queue.
+
+    ``payload`` is None where no JSON object stands there: whoever edits a task with sqlite3 may leave anything.
+    """
 
     task: str
     role: str
@@ -50,10 +53,10 @@ class Ready(NamedTuple):
     attempts: int
     title: str
     description: str
-    payload: str
     retry_count: int
     actual: int | None
     cost: int
+    payload: dict[str, Any] | None
 
 
 class Prepared(NamedTuple):

@@ -28,7 +28,15 @@ from producer.core.idle import WAKEUP
 from producer.core.lifecycle import TaskEvent, TaskState, next_task
 from producer.errors import InvalidDependency, InvalidTask, UnknownTask
 from producer.ledger.audit import Audit
-from producer.ledger.checks import check_ids, check_role, check_text, may_be_id, payload_json, refuse_cycle
+from producer.ledger.checks import (
+    check_ids,
+    check_role,
+    check_text,
+    lenient_json,
+    may_be_id,
+    payload_json,
+    refuse_cycle,
+)
 from producer.ledger.database import Database, placeholders
 from producer.ledger.model import Draft, Filing
 from producer.ledger.roles import PROJECT, Roles
@@ -308,8 +316,8 @@ class Queue:
         assert row is not None
         merged = {
             **{name: row[name] for name in EDITABLE},
-            "payload": json.loads(row["payload"]),
-            "dependencies": json.loads(row["dependencies"]),
+            "payload": lenient_json(row["payload"]),
+            "dependencies": lenient_json(row["dependencies"]),
             **changes,
         }
         self._check(Draft(agent_owner=row["agent_owner"], **merged), limits, self._declared())

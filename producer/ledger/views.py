@@ -14,6 +14,7 @@ from typing import Any
 from producer.core.money import format_usd
 from producer.errors import LedgerUnusable, UnknownTask
 from producer.ids import utc_today
+from producer.ledger.checks import lenient_json
 from producer.ledger.database import Database, Row
 
 JSON_COLUMNS = ("dependencies", "payload", "output_refs")
@@ -169,7 +170,7 @@ class Reader:
 def _present(row: dict[str, Any]) -> dict[str, Any]:
     task = {name: value for name, value in row.items() if name not in HIDDEN}
     for name in JSON_COLUMNS:
-        task[name] = json.loads(task[name])
+        task[name] = lenient_json(task[name])
     task["requires_approval"] = bool(task["requires_approval"])
     task["cost_usd"] = format_usd(row["cost_micros"])
     task["actual_cost_usd"] = None if row["actual_micros"] is None else format_usd(row["actual_micros"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 
 from producer.ledger.audit import Audit
@@ -36,17 +35,18 @@ class Workspaces:
     def wait_also(self, task: str, other: str) -> None:
         """Those that depend on ``task`` and have not begun depend on ``other`` as well."""
         rows = self._db.rows(
-            "SELECT id, dependencies FROM tasks JOIN dependency ON task = id"
+            "SELECT id FROM tasks JOIN dependency ON task = id"
             " WHERE depends_on = ? AND id != ? AND status = 'pending'",
             task, other,
         )  # fmt: skip
-        for dependent, known in rows:
+        for (dependent,) in rows:
             self._db.run("INSERT OR IGNORE INTO dependency (task, depends_on) VALUES (?, ?)", dependent, other)
             self._db.run(
                 "UPDATE tasks SET open_dependencies = (SELECT count(*) FROM dependency JOIN tasks AS needed"
-                " ON needed.id = depends_on WHERE task = tasks.id AND needed.status != 'done'), dependencies = ?"
+                " ON needed.id = depends_on WHERE task = tasks.id AND needed.status != 'done'),"
+                " dependencies = iif(json_valid(dependencies), json_insert(dependencies, '$[#]', ?), dependencies)"
                 " WHERE id = ?",
-                json.dumps([*json.loads(known), other]), dependent,
+                other, dependent,
             )  # fmt: skip
             self._audit.append("task_waits_also", "producer", task=dependent, waits_for=other)
 

@@ -83,7 +83,10 @@ class Dispatch:
         """The tasks that a role's free workers should take, in order."""
         free = sum(credit for _, credit in view.free)
         for ready in self._kernel.store.attempts.ready(view.name, free) if free else []:
-            if not (self._spent_by_itself(ready) or self._workspaces.waits(ready.task)):
+            if reason := self._hopeless(ready):
+                self._kernel.store.queue.move(ready.task, TaskEvent.ESCALATED, escalation_reason=reason)
+                self._kernel.escalated(ready.task, ready.role, reason)
+            elif not self._workspaces.waits(ready.task):
                 yield ready
 
     def _admitted(self, role: str, wanted: Iterable[Ready]) -> Iterator[Ready]:
@@ -114,15 +117,14 @@ class Dispatch:
             self._gateway.open(claim)
         self._kernel.send("tasks", worker.address, self._message(claim, prepared))
 
-    def _spent_by_itself(self, ready: Ready) -> bool:
-        """Whether a task's own or its lineage's budget is spent; then it is a human's."""
+    def _hopeless(self, ready: Ready) -> str | None:
+        """Why no run of a task can be begun before a human has seen to it; None where one can."""
+        if ready.payload is None:
+            return "its payload is no JSON object: give it one with `producerctl task edit`"
         for cap in self._caps.own(ready.role, ready.task, ready.root):
             if cap.limit is not None and cap.limit - cap.spent <= 0:
-                reason = f"{cap.name} has spent its own budget"
-                self._kernel.store.queue.move(ready.task, TaskEvent.ESCALATED, escalation_reason=reason)
-                self._kernel.escalated(ready.task, ready.role, reason)
-                return True
-        return False
+                return f"{cap.name} has spent its own budget"
+        return None
 
     def _message(self, claim: Claim, prepared: Prepared | None) -> TaskMsg:
         fixed, metered = self._settings(claim.role), self._auth.metered
