@@ -10,7 +10,9 @@
 6. Every change happens in `transaction()`; a part that may fail on its own is wrapped in `savepoint()`. A change
    outside of one is refused: SQLite gives up a transaction by itself (disk full), and the rest must not commit alone.
 7. Whatever SQLite raises leaves here as a LedgerError.
-8. The file is never opened and closed beside SQLite while this process has a connection to it (see whose.py).
+8. One process writes. Where another one did all the same (a person with sqlite3), the next transaction begins with
+   `on_rollback`, so that what is kept in memory is read again, and with `on_foreign`.
+9. The file is never opened and closed beside SQLite while this process has a connection to it (see whose.py).
 """
 
 from __future__ import annotations
@@ -72,6 +74,7 @@ class Database:
         self.before_commit: list[Callable[[], None]] = []
         self.on_commit: list[Callable[[], None]] = []
         self.on_rollback: list[Callable[[], None]] = []
+        self.on_foreign: list[Callable[[], None]] = []
         self._behind = False
         self._deferred: dict[str, list[Row]] = {}
         self._touched: dict[tuple[str, str], str] = {}
@@ -80,6 +83,7 @@ class Database:
         self._inode: tuple[int, int] | None = None
         with _opening:
             self._connection = self._open(writable)
+            self._version = self._connection.pragma("data_version")
             self._inode = inode(self.path)
             opened[self._inode] += 1
 
@@ -136,6 +140,7 @@ class Database:
         self.stamp = iso(self.now)
         try:
             self._control("BEGIN IMMEDIATE")
+            self._heed_others()
             yield
             self.catch_up()
             if self._broken:
@@ -146,6 +151,15 @@ class Database:
             raise
         for hook in self.on_commit:
             hook()
+
+    @_translated
+    def _heed_others(self) -> None:
+        """Where another program has written since the last transaction: nothing in memory need be so any more."""
+        version = self._connection.pragma("data_version")
+        if version != self._version:
+            for hook in (*self.on_rollback, *self.on_foreign):
+                hook()
+            self._version = version
 
     def _rollback(self) -> None:
         self._forget()
@@ -307,10 +321,6 @@ class Database:
         """The first row as a dictionary."""
         found = self.dicts(sql, *values)
         return found[0] if found else None
-
-    def data_version(self) -> int:
-        """Changes when another connection has committed. 5 us a call."""
-        return int(self.value("PRAGMA data_version"))
 
     def backup(self, target: Path) -> None:
         """Copy the whole ledger, consistently, to a file that does not exist yet. Raises LedgerError."""

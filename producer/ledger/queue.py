@@ -73,6 +73,10 @@ class _Task(NamedTuple):
     requires_approval: int
 
 
+_OPEN = (
+    "(SELECT count(*) FROM dependency JOIN tasks AS needed ON needed.id = depends_on"
+    " WHERE task = tasks.id AND needed.status != 'done')"
+)
 _INSERT = f"INSERT INTO tasks ({', '.join(_Task._fields)}) VALUES ({placeholders(_Task._fields)})"
 
 
@@ -85,6 +89,7 @@ class Queue:
         self._done: list[str] = []
         db.before_commit.append(self._release_dependents)
         db.on_rollback.append(self._done.clear)
+        db.on_foreign.append(self.count_all)
 
     # ---- filing
 
@@ -211,11 +216,12 @@ class Queue:
         self._count_open(task)
 
     def _count_open(self, task: str) -> None:
-        self._db.run(
-            "UPDATE tasks SET open_dependencies = (SELECT count(*) FROM dependency JOIN tasks AS needed"
-            " ON needed.id = depends_on WHERE task = tasks.id AND needed.status != 'done') WHERE id = ?",
-            task,
-        )
+        self._db.run(f"UPDATE tasks SET open_dependencies = {_OPEN} WHERE id = ?", task)
+
+    def count_all(self) -> None:
+        """Somebody may have changed states or edges with another program: count anew what each task waits for."""
+        for (task,) in self._db.rows(f"SELECT id FROM tasks WHERE status = 'pending' AND open_dependencies != {_OPEN}"):
+            self._count_open(task)
 
     def _ancestry(self, task: str) -> dict[str, list[str]]:
         """What ``task`` waits for, and what that waits for, and so on."""

@@ -345,6 +345,7 @@ _NOTABLE = {
     "stale_result": "a result came too late and was dropped",
     "forged_result": "a worker sent a result that was not its own",
     "message_dropped": "a message broke the supervisor's loop twice and was dropped",
+    "foreign_write": "another program wrote the ledger: what it changed has no row in the log",
     "clock_set_back": "the computer's clock was set back, and what waited for it was moved along",
     "survivors": "a process outlived its attempt",
 }

@@ -21,6 +21,7 @@ from producer.ledger.queue import Queue
 from producer.ledger.records import Outbox, Records
 from producer.ledger.roles import Roles
 
+_QUIET = 60.0  # seconds between words about another program that goes on writing
 _LOST = "the audit head kept outside the ledger names a row that it lacks: `producerctl audit verify` says more"
 
 
@@ -52,6 +53,8 @@ class Store:
         self.attempts = Attempts(self.db, self.audit, self.queue, self.accounts)
         self.records = Records(self.db, self.audit)
         self.outbox = Outbox(self.db)
+        self._next_word = 0.0
+        self.db.on_foreign.append(self._tell_foreign)
         self._open_log()
         waits.look(self)
 
@@ -66,6 +69,12 @@ class Store:
             if missing:
                 self.audit.append("audit_head_mismatch", "producer", kept=missing.text(), found=head.text())
                 self.outbox.put("notice", {"event": "audit", "title": "the ledger lost rows", "body": _LOST})
+
+    def _tell_foreign(self) -> None:
+        """Another program wrote the ledger: a row says so, one a minute at most."""
+        if self.db.now >= self._next_word:
+            self._next_word = self.db.now + _QUIET
+            self.audit.append("foreign_write", "producer")
 
     def transaction(self) -> AbstractContextManager[None]:
         """One commit: everything in the block, or nothing. Raises LedgerError where SQLite fails."""

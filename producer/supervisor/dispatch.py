@@ -86,7 +86,7 @@ class Dispatch:
             if reason := self._hopeless(ready):
                 self._kernel.store.queue.move(ready.task, TaskEvent.ESCALATED, escalation_reason=reason)
                 self._kernel.escalated(ready.task, ready.role, reason)
-            elif not self._workspaces.waits(ready.task):
+            elif not (self._kernel.store.attempts.running_of_task(ready.task) or self._workspaces.waits(ready.task)):
                 yield ready
 
     def _admitted(self, role: str, wanted: Iterable[Ready]) -> Iterator[Ready]:

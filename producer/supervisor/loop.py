@@ -134,6 +134,7 @@ class Loop:
             powercut.settle(kernel)
             self._gateway.adopt()
             self._workers.adopt_registered()
+            kernel.store.queue.count_all()
             self._runs.recover()
             self._dispatch.standby.recover()
             self._schedule.tend()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from driving import Project
@@ -89,3 +90,49 @@ def test_a_task_whose_id_is_no_word_is_a_humans(project: Project, supervise) -> 
     assert supervise("--once").exits() == 1
     assert dict(project.rows("SELECT title, status FROM tasks")) == {"other": "done", "t": "escalated"}
     assert not (project.root.parent / "evil").exists()
+
+
+def test_what_waits_is_counted_anew_where_a_state_was_set_by_hand(project: Project, supervise) -> None:
+    hold = {"sleep_seconds": 60}
+    project.configure({"code": None, "qa": None})
+    needed = [project.file_task(f"needed {n}", role="qa", payload=hold, priority=n + 1) for n in range(3)]
+    waiting = [project.file_task(f"waiting {n}", dependencies=[needed[n]]) for n in range(3)]
+    assert by_hand(project, "UPDATE tasks SET status = 'done' WHERE id = ?", needed[0]) == 1
+    supervisor = supervise().ready()
+    supervisor.until_status(waiting[0], "done")  # set before the start
+    assert not project.actions("foreign_write")
+    assert by_hand(project, "UPDATE tasks SET status = 'done' WHERE id = ?", needed[2]) == 1
+    supervisor.until_status(waiting[2], "done")  # beside the supervisor
+    supervisor.until_status(needed[1], "in_progress")
+    assert project.task(waiting[1])["status"] == "pending" and len(project.actions("foreign_write")) == 1
+    assert by_hand(project, "UPDATE tasks SET title = 'x' WHERE id = ?", waiting[1]) == 1
+    supervisor.until(lambda: project.task(waiting[1])["title"] == "x")
+    supervisor.until_status(project.file_task("last"), "done")
+    assert len(project.actions("foreign_write")) == 1, "one a minute"
+    assert supervisor.stop() == 0
+    report = Path(project.producerctl("report").stdout.strip().splitlines()[-1])
+    assert "another program wrote the ledger" in (project.root / report).read_text()
+
+
+def test_what_runs_and_is_set_back_by_hand_begins_again_when_it_has_ended(project: Project, supervise) -> None:
+    """Two runs of a task at the same time would be two results."""
+    project.configure({"code": {"workers": 2}})
+    task = project.file_task("long", payload={"sleep_seconds": 1.5})
+    supervisor = supervise().ready()
+    supervisor.until_status(task, "in_progress")
+    assert by_hand(project, "UPDATE tasks SET status = 'pending' WHERE id = ?", task) == 1
+    supervisor.until_status(project.file_task("short"), "done")
+    supervisor.until_status(task, "done")
+    assert supervisor.stop() == 0
+    first, second = project.task(task)["attempts"]
+    assert first["finished_at"] <= second["claimed_at"]
+    project.books_balance()
+
+
+def test_figures_that_were_changed_by_hand_are_the_figures(project: Project, supervise) -> None:
+    supervisor = supervise().ready()
+    supervisor.until_status(project.file_task("one", payload={"cost_usd": "0.5"}), "done")
+    assert by_hand(project, "UPDATE budget SET spent_micros = 0") > 0
+    supervisor.until_status(project.file_task("two", payload={"cost_usd": "0.25"}), "done")
+    assert project.rows("SELECT spent_micros, held_micros FROM budget WHERE agent_owner = 'code'") == [(250_000, 0)]
+    assert supervisor.stop() == 0
