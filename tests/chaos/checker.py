@@ -340,6 +340,8 @@ def _audit(found: Findings, ledger: Ledger, head: Path) -> None:
     for body in ledger.bodies:
         if body["action"] == "audit_head_mismatch":
             found.add("audit breaks", f"rows were lost: {body['detail']}")
+        if body["action"] == "foreign_write":
+            found.add("audit breaks", "what the one writer wrote was taken for another program's")
     times = [datetime.fromisoformat(body["at"]) for body in ledger.bodies]
     found.notes["leaps of the clock in the audit log"] += sum(
         abs((after - before).total_seconds()) > HALF_A_DAY for before, after in pairwise(times)
