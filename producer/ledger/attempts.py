@@ -26,7 +26,7 @@ from producer.ledger.queue import Queue
 
 READY = "status = 'pending' AND open_dependencies = 0 AND not_before IS NULL AND requires_approval = 0"
 _TASK = (
-    "SELECT id, agent_owner, root_task_id, status, attempts, title, description, retry_count, actual_micros,"
+    "SELECT id, seq, agent_owner, root_task_id, status, attempts, title, description, retry_count, actual_micros,"
     " cost_micros, payload FROM tasks"
 )
 
@@ -95,8 +95,8 @@ class Attempts:
         self._db.defer(
             "tasks", task,
             "UPDATE tasks SET status = ?, started_at = ?, attempts = ?, session_id = ?, finished_at = NULL"
-            " WHERE id = ?",
-            after, self._db.stamp, number, session, task,
+            " WHERE seq = ?",
+            after, self._db.stamp, number, session, ready.seq,
         )  # fmt: skip
         self._db.defer(
             "attempts", attempt,
@@ -106,8 +106,8 @@ class Attempts:
         )  # fmt: skip
         self._accounts.place(
             Running(
-                attempt, task, role, ready.root, worker, number, ready.retry_count, None, after, ready.actual, 0,
-                ready.cost, booked=False, date=self._accounts.today(), base=hold, held=hold, asked=False,
+                attempt, task, ready.seq, role, ready.root, worker, number, ready.retry_count, None, after, ready.actual,
+                0, ready.cost, booked=False, date=self._accounts.today(), base=hold, held=hold, asked=False,
             )
         )  # fmt: skip
         self._audit.append(
@@ -239,9 +239,9 @@ class Attempts:
             self._db.defer(
                 "tasks", run.task,
                 "UPDATE tasks SET status = ?, finished_at = ?, retry_count = ?, not_before = NULL, cost_micros = ?,"
-                " actual_micros = ?, result = ?, output_refs = ? WHERE id = ?",
+                " actual_micros = ?, result = ?, output_refs = ? WHERE seq = ?",
                 after, self._db.stamp, settlement.retry_count, run.task_cost, actual, ending.text,
-                json.dumps(ending.output_refs) if ending.output_refs else "[]", run.task,
+                json.dumps(ending.output_refs) if ending.output_refs else "[]", run.seq,
             )  # fmt: skip
             return after
         reason = {"escalation_reason": settlement.reason} if settlement.task is TaskEvent.EXHAUSTED else {}

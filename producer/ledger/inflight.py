@@ -28,8 +28,8 @@ class InFlight:
         """Every attempt that runs. Change it by ``add`` and ``remove``."""
         if self._by_attempt is None:
             rows = self._db.rows(
-                "SELECT a.id, task_id, role, root_task_id, worker, number, retry_count, cancel, status, actual_micros,"
-                " a.cost_micros, t.cost_micros, EXISTS (SELECT 1 FROM meter WHERE attempt = a.id),"
+                "SELECT a.id, task_id, seq, role, root_task_id, worker, number, retry_count, cancel, status,"
+                " actual_micros, a.cost_micros, t.cost_micros, EXISTS (SELECT 1 FROM meter WHERE attempt = a.id),"
                 " substr(claimed_at, 1, 10), held_base, held_micros"
                 " FROM attempts AS a JOIN tasks AS t ON t.id = task_id WHERE state = 'running'"
             )

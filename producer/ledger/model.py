@@ -41,12 +41,13 @@ class Filing:
 
 
 class Ready(NamedTuple):
-    """A task that a worker might take, as it stands in the queue.
+    """A task that a worker might take, as it stands in the queue; ``seq`` is its row.
 
     ``payload`` is None where no JSON object stands there: whoever edits a task with sqlite3 may leave anything.
     """
 
     task: str
+    seq: int
     role: str
     root: str
     status: str
@@ -87,11 +88,13 @@ class Running:
 
     ``cost`` and ``task_cost``: booked on the attempt, on its task; ``actual``: what invokers reported for the task;
     ``booked``: whether anything was booked on the attempt, be it nothing. ``held``: what it may still cost, the greater
-    of ``base``, what is left of the claim's reservation, and the sum of its open model ``requests``; ``date`` pays.
+    of ``base``, what is left of the claim's reservation, and the sum of its open model ``requests``; ``date`` pays;
+    ``seq``: the row of the task.
     """
 
     attempt: str
     task: str
+    seq: int
     role: str
     root: str
     worker: str
