@@ -5,7 +5,7 @@
 Ours: processes of their own file the tasks, one by one and in bulk; claim with holds and priorities, worker processes
 over CURVE sockets, result, settlement, every audit row, synchronous=FULL. A short sweep finds the workers and the
 prefetch that serve best. The others are installed from PyPI with uv, each into an environment of its own in DIR, and
-run with as many workers and, where they have the choice, as durable as ours; the original, which has not, as it comes,
+run with two workers and, where they have the choice, as durable as ours; the original, which has not, as it comes,
 with its pause cut to a thousandth, and so with its ledger made durable from outside. All tasks do nothing, and only
 completions that stand in a queue's own records count.
 
@@ -33,6 +33,7 @@ from harness import HERE, head, project, scratch, spread, table, until
 
 SWEEP = ((1, 64), (1, 256), (2, 64), (2, 256))
 SWEEPS = 3
+WORKERS = 2  # of each of the others; one process each, where they can
 FILERS = 1, 8  # processes that file one task after the other
 
 
@@ -107,14 +108,14 @@ class Found:
             return "skipped: no PostgreSQL here"
         return ""
 
-    def round(self, environments: Path, root: Path, tasks: int, workers: int) -> None:
+    def round(self, environments: Path, root: Path, tasks: int) -> None:
         """Measure it once, each time from an empty queue; what fails is said, and not tried again."""
         one = OTHERS[self.name]
         tasks = min(tasks, one.most or tasks)
         self.error = self.error or self.missing()
         try:
             for how in () if self.error else ("drain", *map(str, one.filers)):
-                words = ["drain", tasks, workers] if how == "drain" else ["feed", tasks // 4, workers, how]
+                words = ["drain", tasks, WORKERS] if how == "drain" else ["feed", tasks // 4, WORKERS, how]
                 answer = measure(one, installed(one, environments), root / f"{self.name}-{how}", words)
                 self.rates[how].append(answer["rate"])
                 self.settings = f"{answer['settings']}, {tasks:,} tasks"
@@ -198,7 +199,7 @@ def main() -> None:
             for filers in FILERS:
                 ours.rates[str(filers)].append(feed(here / f"o{filers}", tasks // 4, *best, "single", filers))
             for found in others:
-                found.round(environments, here, tasks, best[0])
+                found.round(environments, here, tasks)
     report(ours, others)
     print(f"Filed in bulk by another process, to the last done: {spread(ours.rates['bulk'])} tasks/s.\n", flush=True)
 

@@ -106,8 +106,9 @@ class Attempts:
         )  # fmt: skip
         self._accounts.place(
             Running(
-                attempt, task, ready.seq, role, ready.root, worker, number, ready.retry_count, None, after, ready.actual,
-                0, ready.cost, booked=False, date=self._accounts.today(), base=hold, held=hold, asked=False,
+                attempt, task, ready.seq, role, ready.root, worker, number, ready.retry_count, None, after,
+                ready.actual, 0, ready.cost, booked=False, date=self._accounts.today(), base=hold, held=hold,
+                asked=False,
             )
         )  # fmt: skip
         self._audit.append(
