@@ -136,3 +136,18 @@ def test_figures_that_were_changed_by_hand_are_the_figures(project: Project, sup
     supervisor.until_status(project.file_task("two", payload={"cost_usd": "0.25"}), "done")
     assert project.rows("SELECT spent_micros, held_micros FROM budget WHERE agent_owner = 'code'") == [(250_000, 0)]
     assert supervisor.stop() == 0
+
+
+def test_rows_that_are_deleted_by_hand_are_missed_by_nobody(project: Project, supervise) -> None:
+    project.configure({"code": {"workers": 2}})
+    long, waiting = project.file_task("long", payload={"sleep_seconds": 1}), project.file_task("waiting", priority=5)
+    supervisor = supervise().ready()
+    supervisor.until_status(long, "in_progress")
+    supervisor.until_status(waiting, "done")
+    assert by_hand(project, "DELETE FROM tasks") == 2
+    supervisor.until_action("stale_result")
+    supervisor.until_status(project.file_task("after"), "done")
+    assert supervisor.stop() == 0
+    again = supervise().ready()
+    again.until_status(project.file_task("again"), "done")
+    assert again.stop() == 0
