@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import socket as socket_
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -53,8 +54,10 @@ def sound(besieged: Supervisor) -> Iterator[Supervisor]:
 def dial(supervisor: Supervisor, name: str) -> socket_.socket:
     kind, _, where = supervisor.project.places.address(name).partition("://")
     made = socket_.socket(socket_.AF_UNIX if kind == "ipc" else socket_.AF_INET)
-    made.settimeout(10)
+    # Not settimeout: a Unix socket that need not wait is refused at once where a flood has filled the queue of arrivals.
+    made.setsockopt(socket_.SOL_SOCKET, socket_.SO_SNDTIMEO, struct.pack("@ll", 10, 0))
     made.connect(where if kind == "ipc" else ("127.0.0.1", int(where.rpartition(":")[2])))
+    made.settimeout(10)
     return made
 
 
