@@ -147,6 +147,11 @@ class Project:
         """The audit rows of one action, oldest first."""
         return [row for row in self.audit() if row["action"] == action]
 
+    def attention(self) -> str:
+        """What a human has been told in needs-attention.md so far."""
+        path = self.state / "needs-attention.md"
+        return path.read_text() if path.exists() else ""
+
     def producerctl(self, *words: str, seconds: float = 60.0) -> subprocess.CompletedProcess[str]:
         """One run of the command line."""
         command = [sys.executable, "-P", "-m", "producer", "--config", str(self.file), *words]

@@ -56,8 +56,7 @@ def test_a_burst_is_counted_across_a_crash_of_the_supervisor(project: Project, s
     project.file_task("fails twice", payload={"fail": 2})
     supervisor.until_action("kill_switch_armed_by_producer")
     assert supervisor.status()["kill_switch"]["armed"]
-    told = (project.state / "needs-attention.md").read_text
-    supervisor.until(lambda: "5 failures of role code" in told(), what="the notice")
+    supervisor.until(lambda: "5 failures of role code" in project.attention(), what="the notice")
     assert project.producerctl("resume", "seen").returncode == 0
     supervisor.kill()
     supervisor = supervise().ready()

@@ -108,7 +108,6 @@ def test_a_supervisor_that_dies_between_commit_and_merge_finishes_it_once(projec
     assert "part-0.txt" in stuck["detail"]["error"] or "would be overwritten" in stuck["detail"]["error"]
     os.kill(first.pid, signal.SIGKILL)
     first.process.wait()
-    assert "a branch waits to be merged" in (project.state / "needs-attention.md").read_text()
     assert (project.root / "part-0.txt").read_text() == "the operator's own" and merges(project.root) == []
     assert git(project.root, "show", f"producer/{task}:part-0.txt") == "part 0"
 
@@ -117,6 +116,7 @@ def test_a_supervisor_that_dies_between_commit_and_merge_finishes_it_once(projec
     second.until_action("workspace_merged", LONG)
     assert (project.root / "part-0.txt").read_text() == "part 0\n"
     assert len(merges(project.root)) == 1 and len(project.actions("workspace_merged")) == 1
+    until(lambda: "a branch waits to be merged" in project.attention(), what="the notice of the first one")
     assert until(lambda: not (project.places.worktrees / task).exists())
 
 

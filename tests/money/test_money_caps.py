@@ -33,8 +33,7 @@ def test_a_role_at_its_cap_waits_for_tomorrow_or_for_more_money(project: Project
     assert len(project.actions("soft_cap")) == 1 and project.actions("escalation") == []
     other = project.file_task("of another role", "qa")
     supervisor.until_status(other, "done", seconds=LONG)
-    notices = project.state / "needs-attention.md"
-    supervisor.until(lambda: "at its cap" in notices.read_text(), what="the notice")
+    supervisor.until(lambda: "at its cap" in project.attention(), what="the notice")
 
     configure(5)
     assert supervisor.ask("reload")["changes"]

@@ -45,8 +45,7 @@ class Desk:
         return int(self.store.db.value("SELECT count(*) FROM outbox"))
 
     def lines(self) -> list[str]:
-        path = self.project.state / "needs-attention.md"
-        return path.read_text().splitlines() if path.exists() else []
+        return self.project.attention().splitlines()
 
     def close(self) -> None:
         self.courier.stop()

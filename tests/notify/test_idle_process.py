@@ -66,8 +66,8 @@ def test_idleness_and_its_end_are_told_once_each(project: Project, ntfy: Ntfy, s
     supervisor.until(lambda: len(ntfy.messages) == 3)
     assert ntfy.titles() == ["Shop: idle", "Shop: back online", "Shop: idle"]
     assert ntfy.messages[1]["priority"] == 1
-    text = (project.state / "needs-attention.md").read_text()
-    assert text.count("**idle**") == 2 and text.count("**back online**") == 1
+    supervisor.until(lambda: project.attention().count("**idle**") == 2)
+    assert project.attention().count("**back online**") == 1
 
 
 def test_a_restart_does_not_tell_it_again(project: Project, supervise: Supervise) -> None:
@@ -95,7 +95,7 @@ def test_a_queue_that_waits_for_a_retry_is_not_idle_and_one_that_waits_for_a_per
     (row,) = [row for row in project.actions("notify_human") if row["detail"]["event"] == "idle"]
     killed = project.actions("task_killed")[-1]
     assert row["seq"] > killed["seq"], "not idle while a retry was to come"
-    supervisor.until(lambda: "pending: 1" in (project.state / "needs-attention.md").read_text())
+    supervisor.until(lambda: "pending: 1" in project.attention())
 
 
 def test_an_armed_switch_is_not_idleness(project: Project, supervise: Supervise) -> None:
@@ -121,7 +121,7 @@ def test_wakeups_that_find_nothing_end_until_something_is_filed(
     assert "back_online" not in notices(project)
     supervisor.until(lambda: len(ntfy.messages) == 3)
     assert "no more wake-ups" in ntfy.messages[2]["message"] and "no more" not in ntfy.messages[1]["message"]
-    [idle] = [line for line in (project.state / "needs-attention.md").read_text().splitlines() if "**idle**" in line]
+    [idle] = [line for line in project.attention().splitlines() if "**idle**" in line]
     assert "pending" not in idle, "nothing waits but the wake-up"
 
     project.file_task("work", requires_approval=True)  # filed, though nothing runs: the count begins anew
@@ -184,8 +184,7 @@ def test_a_wakeup_that_filed_is_queued_and_work_resumes(project: Project, superv
     (filed,) = row["detail"]["filed"]
     supervisor.until_status(filed, "done")
     supervisor.until(lambda: "back_online" in notices(project))
-    text = (project.state / "needs-attention.md").read_text
-    supervisor.until(lambda: "wake-up: 1 task filed" in text() and "all is well" in text())
+    supervisor.until(lambda: "wake-up: 1 task filed" in project.attention() and "all is well" in project.attention())
 
 
 def test_a_wakeup_that_is_given_up_counts_as_one_that_found_nothing(project: Project, supervise: Supervise) -> None:
@@ -228,8 +227,7 @@ def test_no_wakeup_where_it_could_not_run_or_would_not_help(
     supervisor.ready(0).ask("resume")
     assert supervisor.until_action("idle_wakeup_skipped")["detail"]["reason"] == reason
     assert project.actions("idle_wakeup_dispatched") == []
-    text = (project.state / "needs-attention.md").read_text
-    supervisor.until(lambda: re.search(r"\*\*idle\*\*.*no wake-up", text()))
+    supervisor.until(lambda: re.search(r"\*\*idle\*\*.*no wake-up", project.attention()))
 
 
 def test_a_wakeup_files_no_wakeup(project: Project) -> None:

@@ -22,11 +22,6 @@ def configure(project: Project, ntfy: Ntfy, roles: dict[str, Any] | None = None,
     project.configure(roles or {"code": None}, notifications=notifications, **more)
 
 
-def attention(project: Project) -> str:
-    path = project.state / "needs-attention.md"
-    return path.read_text() if path.exists() else ""
-
-
 def waiting(project: Project) -> list[tuple[Any, ...]]:
     return project.rows("SELECT kind, tries, error FROM outbox")
 
@@ -42,7 +37,7 @@ def test_a_server_that_never_answers_delays_no_claim_and_no_file(
     done = [project.file_task(f"task {number}") for number in range(20)]
     supervisor.until_count("done", 20)
     supervisor.until(lambda: (project.state / "escalations" / f"{lost}.md").exists())
-    supervisor.until(lambda: lost in attention(project))
+    supervisor.until(lambda: lost in project.attention())
     assert len(ntfy.requests) == 1, "the first request is still waiting for its answer"
     assert [kind for kind, tries, error in waiting(project)] == ["push"]
     assert len(done) == 20
@@ -81,7 +76,7 @@ def test_a_refused_push_is_given_up_and_audited(
     assert row["detail"]["event"] == "escalation" and "HTTP 403" in row["detail"]["error"]
     supervisor.until(lambda: not waiting(project))
     assert "tk_wrong" not in str(project.actions("push_given_up"))
-    assert "needs you" in attention(project)
+    assert "needs you" in project.attention()
 
 
 def test_words_of_agents_stay_on_the_machine(project: Project, ntfy: Ntfy, supervise: Supervise) -> None:
@@ -93,8 +88,8 @@ def test_words_of_agents_stay_on_the_machine(project: Project, ntfy: Ntfy, super
     supervisor.until(lambda: ntfy.messages)
     (got,) = ntfy.messages
     assert got["message"] == task and got["title"] == "Shop: a task of code needs you"
-    supervisor.until(lambda: task in attention(project))
-    assert "told to fail" in attention(project) and "told to fail" not in str(got)
+    supervisor.until(lambda: task in project.attention())
+    assert "told to fail" in project.attention() and "told to fail" not in str(got)
 
 
 def test_the_switch_armed_by_a_mere_file_is_pushed_with_the_highest_priority(
@@ -119,7 +114,7 @@ def test_caps_and_soft_caps_are_pushed_and_an_event_that_is_off_is_only_written(
     supervisor.until(lambda: ntfy.messages)
     assert ntfy.titles() == ["Shop: role code is at its cap"]
     assert ntfy.messages[0]["message"].startswith("$0.999")
-    supervisor.until(lambda: "soft cap" in attention(project) and "is at its cap" in attention(project))
+    supervisor.until(lambda: "soft cap" in project.attention() and "is at its cap" in project.attention())
     via = {row["detail"]["event"]: row["detail"]["via"] for row in project.actions("notify_human")}
     assert via == {"soft_cap": "file", "cap": "ntfy+file"}
 
@@ -131,8 +126,8 @@ def test_the_same_notice_over_and_over_is_told_a_few_times(project: Project, ntf
         supervisor.ask("kill", reason="flapping")
         supervisor.ask("resume")
     supervisor.ask("kill", reason="another reason")
-    supervisor.until(lambda: "another reason" in attention(project))
-    assert attention(project).count("flapping") == 3
+    supervisor.until(lambda: "another reason" in project.attention())
+    assert project.attention().count("flapping") == 3
     assert len(project.actions("kill_switch_observed")) == 9, "the audit log has every one"
 
 
@@ -148,7 +143,7 @@ def test_a_link_in_the_place_of_the_file_is_not_followed(project: Project, ntfy:
     assert victim.read_text() == "untouched\n"
     supervisor.until(lambda: ntfy.messages, what="the push, which does not wait for the file")
     (project.state / "needs-attention.md").unlink()
-    supervisor.until(lambda: "needs you" in attention(project), what="the notice, once the link is gone")
+    supervisor.until(lambda: "needs you" in project.attention(), what="the notice, once the link is gone")
 
 
 def test_once_leaves_with_everything_told(project: Project, ntfy: Ntfy, supervise: Supervise) -> None:
@@ -156,7 +151,7 @@ def test_once_leaves_with_everything_told(project: Project, ntfy: Ntfy, supervis
     task = project.file_task("hopeless", payload={"fail": "permanent"})
     assert supervise("--once").exits() == 1
     assert [message["message"] for message in ntfy.messages] == [task]
-    assert task in attention(project)
+    assert task in project.attention()
     assert waiting(project) == []
 
 
@@ -166,7 +161,7 @@ def test_once_does_not_wait_for_the_end_of_the_quiet_hours(project: Project, ntf
     configure(project, ntfy, quiet_hours=hours, report={"timezone": "UTC"})
     task = project.file_task("hopeless", payload={"fail": "permanent"})
     assert supervise("--once").exits() == 1
-    assert task in attention(project)
+    assert task in project.attention()
     assert ntfy.requests == []
     assert waiting(project) == [("push", 0, None)], "held, which is no failure"
 

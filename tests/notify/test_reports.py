@@ -220,7 +220,7 @@ def test_a_run_writes_the_report_tells_of_stale_prices_and_a_restart_repeats_nei
     text = (project.state / row["detail"]["file"]).read_text()
     assert "days old" in text, "the banner"
     supervisor.until_action("pricing_stale")
-    supervisor.until(lambda: "the price table is out of date" in (project.state / "needs-attention.md").read_text())
+    supervisor.until(lambda: "the price table is out of date" in project.attention())
     supervisor.stop()
     again = supervise().ready()
     found = again.ask("morning_report", actor="alice")

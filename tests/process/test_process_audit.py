@@ -38,11 +38,6 @@ def heads(path: Path) -> list[Signed]:
     return list(checkpoint.find(path.read_text())) if path.exists() else []
 
 
-def attention(project: Project) -> str:
-    path = project.state / "needs-attention.md"
-    return path.read_text() if path.exists() else ""
-
-
 def proven(project: Project, *outside: Signed) -> int:
     """Everything verifies, these heads included; up to which row they prove it."""
     state = project.places.state
@@ -161,7 +156,7 @@ def test_a_command_that_fails_is_told_once_and_tried_again(
     supervisor.until_status(project.file_task("goes on"), "done")
     told = [row for row in project.actions("notify_human") if "anchor_command" in row["detail"]["title"]]
     assert len(told) == 1
-    supervisor.until(lambda: "exit 3: no space" in attention(project))
+    supervisor.until(lambda: "exit 3: no space" in project.attention())
     assert json.loads(project.rows("SELECT value FROM meta WHERE key = ?", ANCHOR)[0][0])["ok"] is False
     doctor = json.loads(project.producerctl("doctor", "--json").stdout)["checks"]
     assert [one["status"] for one in doctor if one["name"] == "audit heads"] == ["fail"]
@@ -186,7 +181,7 @@ def test_a_command_that_hangs_is_ended_and_holds_up_nothing(
     pid = int((tmp_path / "pid").read_text())
     supervisor.until_status(project.file_task("goes on meanwhile"), "done")
     until(lambda: not Path(f"/proc/{pid}").exists() or "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text())
-    supervisor.until(lambda: "took longer than 1 s" in attention(project))
+    supervisor.until(lambda: "took longer than 1 s" in project.attention())
     env = (tmp_path / "env").read_text()
     assert "AUDIT_TEST=here" in env and "secret" not in env
 
@@ -216,7 +211,7 @@ def test_a_log_that_does_not_hold_is_told_at_the_start_and_the_fleet_works(
     assert problem in supervisor.until_action("audit_broken")["detail"]["problem"]
     assert re.search(r"error +the audit log does not hold", supervisor.output.read_text())
     assert problem in supervisor.status()["audit"]["alarm"]["problem"]
-    supervisor.until(lambda: problem in attention(project))
+    supervisor.until(lambda: problem in project.attention())
     supervisor.until_status(project.file_task("works on"), "done")
     shown = project.producerctl("status").stdout
     assert "ALARM" in shown

@@ -124,7 +124,7 @@ def test_a_task_that_crashes_its_workers_is_escalated_at_the_third(project: Proj
     assert after["escalation_reason"] == "failed 3 times: its worker exited"
     text = (project.state / "escalations" / f"{task}.md").read_text()
     assert "failed 3 times" in text and f"producerctl task requeue {task}" in text and "poison &lt;b>" in text
-    assert f"{task}: failed 3 times" in (project.state / "needs-attention.md").read_text()
+    assert f"{task}: failed 3 times" in project.attention()
     assert len(project.task(other)["attempts"]) == 1 and project.task(other)["status"] == "done"
     project.books_balance()
 
@@ -155,7 +155,7 @@ def test_a_role_whose_workers_do_not_come_up_is_parked_and_the_others_go_on(proj
     supervisor.until_status(project.file_task("for the other", "qa"), "done")
     role = supervisor.status()["roles"]["code"]
     assert (role["state"], role["workers"]) == ("failed", []) and "exited" in role["reason"]
-    supervisor.until(lambda: "role code is parked" in (project.state / "needs-attention.md").read_text())
+    supervisor.until(lambda: "role code is parked" in project.attention())
     assert project.task(waiting)["status"] == "pending"
     (project.root / "broken").unlink()
     assert supervisor.ask("role_reset", role="code")["changed"]

@@ -24,7 +24,7 @@ def test_kill_and_resume_by_command(project: Project, supervise) -> None:
     supervisor.until_status(waiting, "done")
     actions = [row["action"] for row in project.audit() if "kill_switch" in row["action"]]
     assert actions == ["kill_switch_armed", "kill_switch_observed", "kill_switch_disarmed", "kill_switch_released"]
-    assert "something is wrong" in (project.state / "needs-attention.md").read_text()
+    supervisor.until(lambda: "something is wrong" in project.attention())
 
 
 def test_kill_now_stops_everything_counts_the_survivors_and_costs_no_retry(project: Project, supervise) -> None:

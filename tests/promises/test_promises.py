@@ -175,10 +175,9 @@ def test_idle_detection(project: Project, supervise) -> None:
     project.file_task("the last one")
     supervisor = supervise().ready()
     supervisor.until_count("done", 1)
-    marker = project.state / "needs-attention.md"
-    supervisor.until(lambda: marker.exists() and "idle" in marker.read_text().lower(), what="a notice of idleness")
+    supervisor.until(lambda: "idle" in project.attention().lower(), what="a notice of idleness")
     project.file_task("work again")
-    supervisor.until(lambda: "back online" in marker.read_text().lower(), what="a notice that work resumed")
+    supervisor.until(lambda: "back online" in project.attention().lower(), what="a notice that work resumed")
 
 
 def auth_of(project: Project) -> dict[str, str]:
@@ -220,8 +219,7 @@ def test_subscription_auth_a_table_over_ninety_days_old_is_told_of(project: Proj
     assert project.producerctl("pricing", "update", "--file", str(stale)).returncode == 0
     supervisor = supervise().ready()
     supervisor.until_action("pricing_stale")
-    marker = project.state / "needs-attention.md"
-    supervisor.until(lambda: marker.exists() and "pricing update" in marker.read_text(), what="the notice")
+    supervisor.until(lambda: "pricing update" in project.attention(), what="the notice")
 
 
 def test_inherit_mode(project: Project) -> None:

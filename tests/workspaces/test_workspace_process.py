@@ -90,8 +90,7 @@ def test_uncommitted_work_of_a_task_that_was_killed_is_kept_and_told(project: Pr
     again = start(project, supervise)
     again.until_action("workspace_kept")
     assert (project.places.worktrees / task / "crash").read_text() == "crash"
-    note = project.state / "needs-attention.md"
-    until(lambda: "a worktree was kept" in note.read_text(), what="the notice")
+    until(lambda: "a worktree was kept" in project.attention(), what="the notice")
     told = project.producerctl("doctor")
     assert f"{task}: {project.places.worktrees / task} holds uncommitted work" in " ".join(told.stdout.split()), (
         told.stdout
