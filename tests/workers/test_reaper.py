@@ -102,6 +102,62 @@ def test_a_process_is_found_by_its_marker_alone(clean: None) -> None:
     assert reaper.end(Family.of_attempt(other)).found == 1
 
 
+RUNNING_AWAY = """
+import os, sys, time
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.005)
+if os.fork() == 0:
+    os.execvp("sleep", ["sleep", "60"])
+"""
+
+
+@pytest.mark.parametrize("collected", [False, True], ids=["a zombie", "without a trace"])
+def test_one_that_forks_and_ends_while_the_pids_are_listed_leaves_nothing(
+    clean: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collected: bool
+) -> None:
+    family, listed = Family(root=os.getpid(), spare=spare()), []
+    parent = subprocess.Popen([sys.executable, "-c", RUNNING_AWAY, str(tmp_path / "go")])
+
+    def pids(real: Callable[[], list[int]] = psutil.pids) -> list[int]:
+        listed.append(real())
+        if len(listed) == 1:
+            (tmp_path / "go").touch()
+            until(lambda: psutil.Process(parent.pid).status() == psutil.STATUS_ZOMBIE)
+            if collected:
+                parent.wait()
+        return listed[-1]
+
+    monkeypatch.setattr(psutil, "pids", pids)
+    swept = reaper.end(family)
+    assert (swept.found, swept.survivors) == (1, 0)
+    monkeypatch.undo()
+    assert reaper.find(family) == []
+    parent.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts what is read of /proc")
+def test_where_nothing_was_left_one_look_is_enough_and_reads_nothing_of_the_kernels_threads(
+    clean: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = list(psutil.process_iter(["name", "ppid"]))
+    first = {process.pid for process in known if process.info["name"] == "kthreadd"}
+    kernel = first | {process.pid for process in known if process.info["ppid"] in first}
+    looks: list[bool] = []
+    read: list[int] = []
+    look, environ = reaper._look, reaper._environ
+    monkeypatch.setattr(reaper, "_look", lambda: (found := look(), looks.append(found.hasty))[0])
+    monkeypatch.setattr(reaper, "_environ", lambda pid: (read.append(pid), environ(pid))[1])
+
+    def quiet() -> bool:  # something of this machine may end under a look, which then does not count
+        looks.clear()
+        assert reaper.end(Family.of_attempt(new_id())).survivors == 0
+        return not looks[0]
+
+    until(quiet)
+    assert len(looks) == 1
+    assert read and kernel.isdisjoint(read)
+
+
 def test_spared_processes_and_ourselves_are_left_alone(clean: None, monkeypatch: pytest.MonkeyPatch) -> None:
     attempt = new_id()
     entry = f"{reaper.ATTEMPT_MARKER}={attempt}"
