@@ -171,7 +171,6 @@ class Session:
             self._current = None
             self._calls.forget(task.attempt)
         self._deliveries.deliver(ended.result)
-        self._register.write(None)
         if ended.stuck:
             self.stuck, self._leave = True, "a run could not be ended inside this process"
 
@@ -335,6 +334,8 @@ class Session:
             if self._current and now - self._heard > ALONE_AFTER:
                 self._current[1].touch()
             idle = self._current is None and not self._queue
+            if idle:
+                self._register.write(None)
             if idle and now - self._heard > self._set.orphan_seconds:
                 self.terminate(f"heard nothing for {self._set.orphan_seconds:g} s")
 
