@@ -46,11 +46,13 @@ def connect(app: App, seconds: float) -> Events:
 
 
 class Feed:
-    """Events and statuses of a project, for one thread. With no supervisor the status comes from the ledger."""
+    """Events and statuses of a project, for one thread. With no supervisor the status comes from the ledger.
 
-    def __init__(self, app: App) -> None:
-        self._app = app
-        self._events: Events | None = None
+    ``events``: the connection to listen by, where there is one already.
+    """
+
+    def __init__(self, app: App, events: Events | None = None) -> None:
+        self._app, self._events = app, events
         self._control: Control | None = None
         self._reader: Reader | None = None
 
@@ -115,14 +117,14 @@ class Feed:
                 part.close()
 
 
-def draw(app: App, stop: threading.Event, *, stderr: bool) -> None:
+def draw(app: App, stop: threading.Event, *, stderr: bool, events: Events | None = None) -> None:
     """Keep the table on the terminal until told to stop."""
     from rich.live import Live
 
     from producer.cli.board import Board
     from producer.cli.view import render
 
-    feed = Feed(app)
+    feed = Feed(app, events)
     board = Board(_remembered(feed.title))
     console = screen.console(stderr)
     due = 0.0
@@ -143,11 +145,11 @@ def draw(app: App, stop: threading.Event, *, stderr: bool) -> None:
         feed.close()
 
 
-def tell(app: App, stop: threading.Event, say: Callable[[str], None]) -> None:
+def tell(app: App, stop: threading.Event, say: Callable[[str], None], events: Events | None = None) -> None:
     """Say every event on one plain line until told to stop, and then what had come by that time."""
     from producer.cli.wording import line
 
-    feed = Feed(app)
+    feed = Feed(app, events)
     title = _remembered(feed.title)
     try:
         while not stop.is_set():
@@ -182,10 +184,10 @@ def beside(app: App, *, table: bool) -> Iterator[None]:
 
 def _guarded(app: App, stop: threading.Event, table: bool) -> None:
     try:
-        while not _is_ours(app):
+        while (events := _own_events(app)) is None:
             if stop.wait(0.02):
                 return
-        draw(app, stop, stderr=True) if table else tell(app, stop, _below_itself)
+        draw(app, stop, stderr=True, events=events) if table else tell(app, stop, _below_itself, events)
     except Exception as error:  # the view is a convenience; the run goes on without it
         screen.warn(f"the live view ended: {type(error).__name__}: {error}")
 
@@ -194,17 +196,20 @@ def _below_itself(text: str) -> None:
     screen.hang(text, INDENT, "dim", stderr=True)
 
 
-def _is_ours(app: App) -> bool:
-    """Whether the supervisor of this process serves the project and its ledger and keys are there."""
+def _own_events(app: App) -> Events | None:
+    """The events of this process's own supervisor, once it serves the project and its ledger and keys are there.
+
+    It waits for one who listens. So this is the connection that is used: one made to see whether it can be, and closed
+    again, would be taken for it.
+    """
     holder = app.supervisor()
     if holder is None or holder.pid != os.getpid():
-        return False
+        return None
     try:
         app.reader().close()
-        Events(app.places).close()
+        return Events(app.places)
     except (LedgerUnusable, WireError):
-        return False
-    return True
+        return None
 
 
 def _remembered(title: Callable[[str], str]) -> Callable[[str], str]:

@@ -7,6 +7,7 @@ import json
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -191,10 +192,29 @@ def test_watch_in_a_pipe_is_one_line_for_each_event(
     assert child.returncode == 130
 
 
-def test_a_run_is_told_from_its_first_word(project: Project) -> None:
+SLOW_TO_LISTEN = """
+import time
+from producer.wire.client import Events
+begin, end, opened = Events.__init__, Events.close, []
+def slow(self, *given):
+    if opened:
+        time.sleep(0.5)  # what is told meanwhile is missed
+    opened.append(self)
+    begin(self, *given)
+def held(self):
+    time.sleep(0.2)  # so that the supervisor has heard of it
+    end(self)
+Events.__init__, Events.close = slow, held
+"""
+
+
+@pytest.mark.parametrize("site", ["", SLOW_TO_LISTEN], ids=["as it comes", "by its one connection"])
+def test_a_run_is_told_from_its_first_word(project: Project, tmp_path: Path, site: str) -> None:
     titles = [f"short {number}" for number in range(3)]
     for title in titles:
         project.add(title)
-    told = project.run("run", "--once", "--invoker", "echo").stderr
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(site)
+    told = project.run("run", "--once", "--invoker", "echo", PYTHONPATH=str(tmp_path / "site")).stderr
     assert "supervisor started" in told
     assert [f"{title}: attempt 1" in told and f"{title}: done" in told for title in titles] == [True] * 3
