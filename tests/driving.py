@@ -73,6 +73,11 @@ class Project:
         return self.root / "agent-state"
 
     @property
+    def room(self) -> Path:
+        """A directory for what agents make: where Landlock holds them, they make nothing beside producer.yaml."""
+        return self.root / "room"
+
+    @property
     def places(self) -> Places:
         """Where the private things are."""
         return Places.of(self.state / "ledger.db", self.env)
@@ -90,6 +95,7 @@ class Project:
             **more,
             "budget": {"project_ceiling_usd": ceiling, "agents": agents},
         }
+        self.room.mkdir(exist_ok=True)
         self.file.write_text(yaml.safe_dump(json.loads(json.dumps(document)), sort_keys=False))
 
     def config(self) -> ProducerConfig:

@@ -17,12 +17,17 @@ from producer.gateway import script
 from producer.ledger.client import read_seed
 
 
-def test_the_demos_project_is_valid_and_its_script_plays_every_task(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("held", "warned"), [("bwrap", 0), ("refused", 3)], ids=["held", "not held"])
+def test_the_demos_project_is_valid_and_its_script_plays_every_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: str, warned: int
+) -> None:
+    monkeypatch.setattr("producer.cli.demo.in_force", lambda setting: held)  # whether this machine has bubblewrap
     target = scaffold(tmp_path / "demo")
     config = load_config(target / "producer.yaml")
     assert set(config.roles) == {"design", "code", "qa"}
     assert all(path is not None and path.is_file() for path in map(config.prompt_path, config.roles))
-    assert not [line for line in warnings(config) if "producer` role" not in line]
+    told = [line for line in warnings(config) if "producer` role" not in line]
+    assert len(told) == warned and all("sandbox: none" in line for line in told)
     play = script.load(SCRIPT)
     for task in read_seed(target / "seed_tasks.json"):
         assert task["agent_owner"] in config.roles

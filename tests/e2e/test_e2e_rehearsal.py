@@ -24,17 +24,17 @@ roles:
     - turns:
         - text: A specification first.
           tools:
-            - {name: Write, input: {file_path: "{cwd}/docs/spec.md", content: "Say hello."}}
-            - {name: Bash, input: {command: "touch {cwd}/not-granted", description: try}}
+            - {name: Write, input: {file_path: "{cwd}/room/spec.md", content: "Say hello."}}
+            - {name: Bash, input: {command: "touch {cwd}/room/not-granted", description: try}}
             - {name: Write, input: {file_path: "{cwd}/../outside.md", content: "not here"}}
           output_tokens: 150
           cache_write_5m_tokens: 700
         - text: Now it is code's turn.
           tools:
             - name: mcp__ledger__record_decision
-              input: {kind: design, decision_text: "It says hello.", rationale: "Short.", artifact: docs/spec.md}
+              input: {kind: design, decision_text: "It says hello.", rationale: "Short.", artifact: room/spec.md}
             - name: mcp__ledger__insert_task
-              input: {agent_owner: code, title: Build it, description: "Build docs/spec.md", priority: 1}
+              input: {agent_owner: code, title: Build it, description: "Build room/spec.md", priority: 1}
           output_tokens: 90
           cache_read_tokens: 700
         - {text: Specified., output_tokens: 12, cache_read_tokens: 1200}
@@ -44,28 +44,28 @@ roles:
         - {text: never, error: {status: 500, message: broken on purpose, times: 1000}}
     - turns:
         - text: The specification.
-          tools: [{name: Read, input: {file_path: "{cwd}/docs/spec.md"}}]
+          tools: [{name: Read, input: {file_path: "{cwd}/room/spec.md"}}]
           output_tokens: 41
         - text: The program.
           tools:
-            - {name: Write, input: {file_path: "{cwd}/hello.py", content: "open('said.txt', 'w').write('hello')"}}
+            - {name: Write, input: {file_path: "{cwd}/room/hello.py", content: "open('room/said.txt', 'w').write('hello')"}}
           error: {status: 500, message: a passing trouble, times: 1}
           output_tokens: 333
         - text: And its test.
           tools:
             - name: mcp__ledger__insert_task
-              input: {agent_owner: qa, title: Test it, description: "Run hello.py"}
+              input: {agent_owner: qa, title: Test it, description: "Run room/hello.py"}
           output_tokens: 57
           cache_write_1h_tokens: 111
         - {text: Built., output_tokens: 9}
   qa:
     - turns:
         - text: Does it run?
-          tools: [{name: Bash, input: {command: "python3 {cwd}/hello.py", description: run it}}]
+          tools: [{name: Bash, input: {command: "python3 {cwd}/room/hello.py", description: run it}}]
           output_tokens: 77
         - text: It does.
           tools:
-            - {name: mcp__ledger__record_asset, input: {asset_type: other, path: hello.py, disposition: shipped}}
+            - {name: mcp__ledger__record_asset, input: {asset_type: other, path: room/hello.py, disposition: shipped}}
           output_tokens: 23
         - {text: Tested., output_tokens: 5}
 """
@@ -110,9 +110,9 @@ def test_three_roles_from_one_task_to_a_tested_program(project: Project, supervi
     assert lineage == [(first, first), (tasks["Build it"]["id"], first)]
     assert tasks["Specify it"]["decisions"][0]["decision_text"] == "It says hello."
 
-    read = {path: (project.root / path).read_text() for path in ("docs/spec.md", "said.txt")}
-    assert read == {"docs/spec.md": "Say hello.", "said.txt": "hello"}, "the program was written, and run"
-    assert not (project.root / "not-granted").exists() and not (project.root.parent / "outside.md").exists()
+    read = {path: (project.room / path).read_text() for path in ("spec.md", "said.txt")}
+    assert read == {"spec.md": "Say hello.", "said.txt": "hello"}, "the program was written, and run"
+    assert not (project.room / "not-granted").exists() and not (project.root.parent / "outside.md").exists()
     called = [row["detail"]["tool"] for row in project.actions("tool_call") if row["task"] == first]
     assert called.count("Write") == 2 and "mcp__ledger__insert_task" in called
     failed = [row["detail"]["tool"] for row in project.actions("tool_failed") if row["task"] == first]
@@ -139,17 +139,17 @@ LONG = """
 roles:
   code:
     - turns:
-        - {text: one, tools: [{name: Write, input: {file_path: "{cwd}/one.txt", content: "1"}}], output_tokens: 50}
+        - {text: one, tools: [{name: Write, input: {file_path: "{cwd}/room/one.txt", content: "1"}}], output_tokens: 50}
         - text: two
           tools:
             - name: Bash
               input:
                 command: |
                   setsid nohup sleep 90 >/dev/null 2>&1 &
-                  python3 -c "import time; open('there', 'w'); time.sleep(90)"
+                  python3 -c "import time; open('room/there', 'w'); time.sleep(90)"
                 description: take long
           output_tokens: 60
-        - {text: three, tools: [{name: Write, input: {file_path: "{cwd}/three.txt", content: "3"}}], output_tokens: 70}
+        - {text: three, tools: [{name: Write, input: {file_path: "{cwd}/room/three.txt", content: "3"}}], output_tokens: 70}
         - {text: Done at last., output_tokens: 8}
 """
 
@@ -159,7 +159,7 @@ def in_the_middle(project: Project, supervise) -> tuple[Supervisor, str, str]:
     project.configure({"code": {**ROLE, "allowed_tools": ["Read", "Write", "Bash"]}})
     task = project.file_task("Long")
     supervisor = rehearse(project, supervise, LONG)
-    supervisor.until((project.root / "there").exists, 60, "the long tool call")
+    supervisor.until((project.room / "there").exists, 60, "the long tool call")
     return supervisor, task, project.task(task)["attempts"][0]["id"]
 
 
@@ -172,7 +172,7 @@ def goes_on_without_paying_twice(project: Project, supervisor: Supervisor, task:
     """The task ends by playing only the turns that were left; its attempts."""
     after = supervisor.until_status(task, "done", "escalated", seconds=60)
     assert (after["status"], after["session_id"]) == ("done", after["attempts"][0]["session_id"])
-    assert (project.root / "three.txt").read_text() == "3"
+    assert (project.room / "three.txt").read_text() == "3"
     assert after["attempts"][-1]["resumed"] and len(after["attempts"]) == 2
     assert supervisor.stop() == 0
     turns = Counter(line["turn"] for line in bill_lines(project))

@@ -22,25 +22,26 @@ def test_a_recorded_run_is_played_again(project: Project, supervise) -> None:
         {
             "code": {
                 "Write *": [
-                    shell("echo '{title} {\"a\": 1}' > made.txt; echo once >> log.txt"),
+                    shell("echo '{title} {\"a\": 1}' > room/made.txt; echo once >> room/log.txt"),
                     {"text": "Made {title}."},
                 ]
             }
         },
     )
+    file = project.room / "made.txt"
     first = project.file_task(TITLE)
     assert supervise("--once", "--rehearse", str(script), invoker=None).exits(LONG) == 0
-    made, said = (project.root / "made.txt").read_text(), project.task(first)["result"]
+    made, said = file.read_text(), project.task(first)["result"]
     before, cost = requests(project), equal_bills(project)
     recordings = project.places.state / "recordings"
     assert all(path.stat().st_mode & 0o077 == 0 for path in (recordings, *recordings.iterdir()))
 
     project.configure({"code": with_shell()})
-    (project.root / "made.txt").unlink()
+    file.unlink()
     second = project.file_task(TITLE)
     assert supervise("--once", "--rehearse", str(recordings), invoker=None).exits(LONG) == 0
-    assert (project.root / "made.txt").read_text() == made and project.task(second)["result"] == said
-    assert (project.root / "log.txt").read_text() == "once\nonce\n"
+    assert file.read_text() == made and project.task(second)["result"] == said
+    assert (project.room / "log.txt").read_text() == "once\nonce\n"
     again = requests(project)[len(before) :]
     assert [line["usage"]["output_tokens"] for line in again] == [line["usage"]["output_tokens"] for line in before]
     assert project.books_balance() == 2 * cost, "the recorded tokens are billed"

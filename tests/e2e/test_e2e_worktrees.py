@@ -29,7 +29,7 @@ def begin(project: Project, roles: dict[str, Any], **more: Any) -> None:
     """A project in a repository of its own, with everything committed."""
     project.configure(roles, **more)
     (project.root / ".gitignore").write_text(IGNORED)
-    (project.root / "shared.txt").write_text("one\ntwo\nthree\n")
+    (project.room / "shared.txt").write_text("one\ntwo\nthree\n")
     git(project.root, "init", "-q", "-b", "main")
     git(project.root, "add", "-A")
     git(project.root, "commit", "-q", "-m", "Begin")
@@ -39,12 +39,12 @@ def write(name: str, content: str, **turn: Any) -> dict[str, Any]:
     """A turn in which the model writes a file of its working directory."""
     return {
         "text": "Writing.",
-        "tools": [{"name": "Write", "input": {"file_path": "{cwd}/" + name, "content": content}}],
+        "tools": [{"name": "Write", "input": {"file_path": "{cwd}/room/" + name, "content": content}}],
     } | turn
 
 
 def read(name: str) -> dict[str, Any]:
-    return {"text": "Reading.", "tools": [{"name": "Read", "input": {"file_path": "{cwd}/" + name}}]}
+    return {"text": "Reading.", "tools": [{"name": "Read", "input": {"file_path": "{cwd}/room/" + name}}]}
 
 
 def trailer(project: Project, commit: str, name: str) -> str:
@@ -62,15 +62,18 @@ def test_four_at_once_four_merged_branches_no_lost_change_and_one_conflict_solve
     tasks = [project.file_task(f"Part {n}") for n in range(4)]
     after = project.file_task("Use it all", dependencies=tasks)
     scenarios["Use it all"] = [
-        {"text": "See.", "tools": [{"name": "Read", "input": {"file_path": f"{{cwd}}/part-{n}.txt"}} for n in range(4)]}
+        {
+            "text": "See.",
+            "tools": [{"name": "Read", "input": {"file_path": f"{{cwd}}/room/part-{n}.txt"}} for n in range(4)],
+        }
     ]
     (project.root / "note-of-the-operator").write_text("not committed")
     supervisor = rehearse(supervise, project, {"code": scenarios}, "--once")
     assert supervisor.exits(LONG) == 0, supervisor.log()
 
-    root = project.root
-    assert [(root / f"part-{n}.txt").read_text() for n in range(4)] == [f"part {n}\n" for n in range(4)]
-    assert (root / "shared.txt").read_text() == "one\nleft\nright\nthree\n"
+    root, room = project.root, project.room
+    assert [(room / f"part-{n}.txt").read_text() for n in range(4)] == [f"part {n}\n" for n in range(4)]
+    assert (room / "shared.txt").read_text() == "one\nleft\nright\nthree\n"
     assert git(root, "status", "--porcelain") == "?? note-of-the-operator", (
         "the checkout follows, the operator's file stays"
     )
@@ -78,7 +81,7 @@ def test_four_at_once_four_merged_branches_no_lost_change_and_one_conflict_solve
     assert len(git(root, "worktree", "list").splitlines()) == 1
 
     [conflict] = project.actions("workspace_conflict")
-    assert conflict["task"] in (tasks[1], tasks[3]) and conflict["detail"]["files"] == ["shared.txt"]
+    assert conflict["task"] in (tasks[1], tasks[3]) and conflict["detail"]["files"] == ["room/shared.txt"]
     merged = {row["task"]: row["detail"]["commit"] for row in project.actions("workspace_merged")}
     solved = conflict["detail"]["follow_up"]
     assert {*tasks, solved} - {conflict["task"]} <= merged.keys()
@@ -102,19 +105,19 @@ def test_a_supervisor_that_dies_between_commit_and_merge_finishes_it_once(projec
     task = project.file_task("Part 0")
     script = {"code": {"Part *": [write("part-0.txt", "part 0\n")]}}
     # A file in the way holds the merge back: the commit is made, the branch is not merged.
-    (project.root / "part-0.txt").write_text("the operator's own")
+    (project.room / "part-0.txt").write_text("the operator's own")
     first = rehearse(supervise, project, script)
     stuck = first.until_action("workspace_stuck", LONG)
-    assert "part-0.txt" in stuck["detail"]["error"] or "would be overwritten" in stuck["detail"]["error"]
+    assert "room/part-0.txt" in stuck["detail"]["error"] or "would be overwritten" in stuck["detail"]["error"]
     os.kill(first.pid, signal.SIGKILL)
     first.process.wait()
-    assert (project.root / "part-0.txt").read_text() == "the operator's own" and merges(project.root) == []
-    assert git(project.root, "show", f"producer/{task}:part-0.txt") == "part 0"
+    assert (project.room / "part-0.txt").read_text() == "the operator's own" and merges(project.root) == []
+    assert git(project.root, "show", f"producer/{task}:room/part-0.txt") == "part 0"
 
-    (project.root / "part-0.txt").unlink()
+    (project.room / "part-0.txt").unlink()
     second = rehearse(supervise, project, script)
     second.until_action("workspace_merged", LONG)
-    assert (project.root / "part-0.txt").read_text() == "part 0\n"
+    assert (project.room / "part-0.txt").read_text() == "part 0\n"
     assert len(merges(project.root)) == 1 and len(project.actions("workspace_merged")) == 1
     until(lambda: "a branch waits to be merged" in project.attention(), what="the notice of the first one")
     assert until(lambda: not (project.places.worktrees / task).exists())
@@ -141,7 +144,7 @@ def test_a_reviewer_gives_a_branch_back_and_then_has_it_merged(project: Project,
     }
     supervisor = rehearse(supervise, project, script, "--once")
     assert supervisor.exits(LONG) == 0, supervisor.log()
-    assert (project.root / "part-0.txt").read_text() == "better\n" and len(merges(project.root)) == 1
+    assert (project.room / "part-0.txt").read_text() == "better\n" and len(merges(project.root)) == 1
     titles = [row[0] for row in project.rows("SELECT title FROM tasks ORDER BY seq")]
     assert titles == ["Part 0", "Review Part 0", "Revise Part 0", "Review Part 0 (2)"]
     [revision] = project.actions("workspace_revision")
@@ -162,8 +165,8 @@ def test_a_resumed_attempt_works_in_the_same_directory(project: Project, supervi
         ("succeeded", True),
     ]
     branch = f"producer/{task}"
-    assert [git(project.root, "show", f"{branch}:{name}") for name in ("one.txt", "two.txt")] == ["1", "2"]
-    assert not (project.root / "one.txt").exists() and not (project.places.worktrees / task).exists()
+    assert [git(project.root, "show", f"{branch}:room/{name}") for name in ("one.txt", "two.txt")] == ["1", "2"]
+    assert not (project.room / "one.txt").exists() and not (project.places.worktrees / task).exists()
 
 
 def test_a_project_without_a_repository_is_refused_in_one_line(project: Project) -> None:

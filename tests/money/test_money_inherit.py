@@ -24,7 +24,12 @@ CAP = 110_000
 @pytest.fixture
 def bill(project: Project) -> Iterator[Path]:
     """A scripted model that the host's own ~/.claude points to; where it writes its bill."""
-    turns = [shell("true", **DEAR), shell("true", **DEAR), shell("touch third; sleep 1", **DEAR), shell("sleep 200")]
+    turns = [
+        shell("true", **DEAR),
+        shell("true", **DEAR),
+        shell("touch room/third; sleep 1", **DEAR),
+        shell("sleep 200"),
+    ]
     script, path = (
         write_script(project, {"code": {"*": [*turns, {"text": "Done."}]}}),
         project.root.parent / "bill.jsonl",
@@ -57,7 +62,7 @@ def test_a_run_that_was_cut_costs_what_it_had_streamed(project: Project, supervi
     project.configure({"code": with_shell()}, auth={"mode": "inherit"})
     supervisor = supervise(invoker=None).ready(seconds=LONG)
     task = project.file_task("cut")
-    supervisor.until((project.root / "third").exists, LONG, "the third answer")
+    supervisor.until((project.room / "third").exists, LONG, "the third answer")
     supervisor.until(lambda: len(model_bill.lines(bill)) == 4, LONG, "the fourth answer")
     supervisor.until(lambda: float(supervisor.workers()[0]["cost_usd"]) > 0.13, LONG, "its cost in status")
     assert supervisor.ask("kill", seconds=LONG, reason="enough", now=True)["survivors"] == 0

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 TURNS = 10
 STOPS_AT = 8
-HANG = "[ -e hung ] || { touch hung; sleep 300; }"
+HANG = "[ -e room/hung ] || { touch room/hung; sleep 300; }"
 RETRY = {"base_seconds": 0.05, "cap_seconds": 0.1}
 
 
@@ -38,7 +38,7 @@ def hangs(project: Project, supervise, turns: int, stops_at: int) -> tuple[Super
     project.configure({"code": with_shell(retry=RETRY)}, gateway={"record": True})
     supervisor = rehearse(supervise, project, play(turns, stops_at))
     task = project.file_task("some turns")
-    supervisor.until((project.root / "hung").exists, LONG, "the last turn before the end")
+    supervisor.until((project.room / "hung").exists, LONG, "the last turn before the end")
     began = time.monotonic()
     # The CLI writes its transcript a moment behind; what it has not written when it is killed is paid again.
     supervisor.until(lambda: answers_on_disk(project, task) == stops_at, LONG, "the last answer in the transcript")
