@@ -118,8 +118,7 @@ class ClaudeRunner:
             await self._end_processes(Family.of_attempt(task.attempt))
 
     async def _attempt(self, task: TaskMsg, emit: Emit, call: CallLedger, stop: Stop) -> Result:
-        if task.auth != "inherit":
-            ground.prepare(task)
+        ground.prepare(task)
         if task.auth != "inherit" and (task.resume or task.number > 1):
             await self._end_processes(Family(entries=(f"CLAUDE_CONFIG_DIR={task.config_dir}",)))
         session = ground.choose_session(task)
@@ -178,10 +177,12 @@ class ClaudeRunner:
     def _options(self, task: TaskMsg, session: ground.Session, agent: Agent) -> sdk.ClaudeAgentOptions:
         inherit = task.auth == "inherit"
         env = options.environment(task, self._project, os.environ, root=os.geteuid() == 0)
-        unset = [name for name in os.environ if name not in env]
         system_prompt = ground.system_prompt(task)  # where it is a file, the sandbox has to show it
-        kind, words = enclosed(task, _executable(), env.get("PATH", ""), self._kind or Containment.PLAIN)
-        launcher = write_launcher(Path(task.config_dir).parent / "claude.sh", _executable(), unset, kind, words)
+        held = enclosed(task, _executable(), env.get("PATH", ""), self._kind or Containment.PLAIN)
+        env |= {name: value for name, value in held.env.items() if name not in task.env}
+        unset = [name for name in os.environ if name not in env]
+        path = Path(task.config_dir).parent / "claude.sh"
+        launcher = write_launcher(path, _executable(), unset, held.kind, held.words)
         servers: dict[str, Any] = dict(task.mcp_servers)
         if self._ledger:
             servers[tools.SERVER] = _ledger_server(task, agent.call)

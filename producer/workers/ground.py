@@ -81,8 +81,15 @@ def settled(task: TaskMsg) -> TaskMsg:
 
 
 def prepare(task: TaskMsg) -> None:
-    """Make the task's private directories; without a token, let it see the user's own credentials file, alone."""
-    for path in (Path(task.config_dir), Path(task.home), options.scratch(task)):
+    """Make the task's private directories; without a token, let it see the user's own credentials file, alone.
+
+    In inherit mode it has the host's, but for scratch in a sandbox.
+    """
+    if options.has_scratch(task):
+        options.scratch(task).mkdir(parents=True, exist_ok=True, mode=0o700)
+    if task.auth == "inherit":
+        return
+    for path in (Path(task.config_dir), Path(task.home)):
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     credentials = Path.home() / ".claude" / ".credentials.json"
     link = Path(task.config_dir) / ".credentials.json"

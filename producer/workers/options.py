@@ -4,7 +4,8 @@
 2. File tools without a scope of their own get the working directory as scope: a bare Read reads any file. The CLI
    knows two kinds of file rules, Read(...) and Edit(...), for all the tools that read and write.
 3. The process sees an environment made from an allow-list, the role's `env`, and what is fixed here; the fixed part
-   wins. In inherit mode it sees the host's environment and config instead, as 0.3.x promised.
+   wins. In inherit mode it sees the host's environment and config instead, as 0.3.x promised; of its own it then has
+   a temporary directory, if it is in a sandbox: the host's may be there and not be usable.
 4. The tools that the process says it has are compared with what was asked: one too many, or a core one too few, and
    the run is broken off. A tool that this claude version does not offer is left out with a note.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from producer.sandbox import Wishes
 from producer.wire.messages import TaskMsg
 from producer.workers import tools
 from producer.workers.isolation import clean_environment, markers
@@ -84,9 +86,11 @@ def environment(task: TaskMsg, project: str, inherited: Mapping[str, str], *, ro
     env |= DEFAULT_ENV | own | FIXED_ENV | markers(project, task.attempt)
     if permission_mode(task) == "bypassPermissions" and root:
         env["IS_SANDBOX"] = "1"
+    if has_scratch(task):
+        env["CLAUDE_CODE_TMPDIR"] = str(scratch(task))
     if task.auth == "inherit":
         return env
-    env |= {"HOME": task.home, "CLAUDE_CONFIG_DIR": task.config_dir, "CLAUDE_CODE_TMPDIR": str(scratch(task))}
+    env |= {"HOME": task.home, "CLAUDE_CONFIG_DIR": task.config_dir}
     if task.base_url:
         env["ANTHROPIC_BASE_URL"] = task.base_url
     if task.api_token:
@@ -104,6 +108,11 @@ def config_dir(task: TaskMsg, inherited: Mapping[str, str]) -> Path:
     if task.auth != "inherit":
         return Path(task.config_dir)
     return Path(inherited.get("CLAUDE_CONFIG_DIR") or Path(inherited.get("HOME", "/")) / ".claude")
+
+
+def has_scratch(task: TaskMsg) -> bool:
+    """Whether the task's processes have a temporary directory of their own, not the host's."""
+    return task.auth != "inherit" or Wishes.of(task.sandbox).mode != "none"
 
 
 def scratch(task: TaskMsg) -> Path:

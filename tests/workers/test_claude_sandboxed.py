@@ -1,4 +1,4 @@
-"""The claude runner in a sandbox: the ledger's tools, the user's own login, and what ends it."""
+"""The claude runner in a sandbox: the ledger's tools, and what ends it."""
 
 from __future__ import annotations
 
@@ -51,25 +51,6 @@ def test_a_long_system_prompt_is_read_from_inside(make_task: MakeTask, around: S
         result = run(at_gateway(make_task, api, system_prompt="long " * 30_000, sandbox=wishes(tmp_path)), around)
         assert "long long long" in str(api.requests[0]["system"])
     assert result.outcome == "succeeded"
-
-
-def test_the_users_own_login_works_from_inside(
-    make_task: MakeTask, around: Surroundings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    host = tmp_path / "host"
-    (host / ".claude").mkdir(parents=True)
-    monkeypatch.setenv("HOME", str(host))
-    monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-host")
-    script = once(("Bash", {"command": "touch inside; touch ~/outside"}))
-    with ScriptedApi(script) as api:
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
-        task = make_task(auth="inherit", allowed_tools=["Bash"], sandbox=wishes(tmp_path))
-        result = run(task, around)
-        assert set(api.keys) == {"sk-host"}
-    assert result.outcome == "succeeded"
-    assert (tmp_path / "project" / "inside").exists() and not (host / "outside").exists()
-    assert list((host / ".claude" / "projects").glob(f"*/{task.session_id}.jsonl"))
 
 
 def test_in_a_hurry_the_namespace_goes_first(make_task: MakeTask, around: Surroundings, tmp_path: Path) -> None:

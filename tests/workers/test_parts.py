@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from producer.sandbox import Wishes
 from producer.wire.codec import body_of, decode, encode
 from producer.wire.messages import JsonObject, Progress, Reply, Started
 from producer.workers import options, tools, transcript
@@ -66,7 +67,12 @@ def test_the_environment_is_made_from_an_allow_list(make_task: MakeTask) -> None
     assert not {"AWS_X", "NODE_OPTIONS", "LD_PRELOAD", "IS_SANDBOX"} & env.keys()
     inherit = options.environment(make_task(auth="inherit"), "project", host, root=True)
     assert inherit["HOME"] == "/root" and inherit["AWS_X"] == "1" and inherit["GIT_TERMINAL_PROMPT"] == "0"
-    assert inherit["IS_SANDBOX"] == "1" and "CLAUDE_CONFIG_DIR" not in inherit
+    assert inherit["IS_SANDBOX"] == "1" and not {"CLAUDE_CONFIG_DIR", "CLAUDE_CODE_TMPDIR"} & inherit.keys()
+    held = make_task(auth="inherit", sandbox=Wishes("auto").fact())
+    assert options.environment(held, "project", host, root=True) == inherit | {
+        "CLAUDE_CODE_TMPDIR": str(options.scratch(held)),
+        "AI_PRODUCER_ATTEMPT": held.attempt,
+    }
     assert options.permission_mode(make_task(auth="inherit")) == "bypassPermissions"
 
 
