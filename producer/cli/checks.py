@@ -337,7 +337,10 @@ def _sandbox(app: App) -> Iterator[Finding]:
             yield Finding("sandbox", "warn", detail, "remove the line", red=True)
         else:
             held = sandbox.in_force(role.sandbox, role.network)
-            yield Finding("sandbox", "ok", f"role {name}: {held}, network: {role.network}")
+            narrow = held == sandbox.Way.LANDLOCK
+            detail = f"role {name}: {held}, network: {role.network}" + (f"; {sandbox.NARROW}" if narrow else "")
+            unasked = narrow and role.sandbox == "auto"
+            yield Finding("sandbox", "warn" if unasked else "ok", detail, "install bubblewrap")
     yield from _open_places(app)
 
 

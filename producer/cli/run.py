@@ -42,11 +42,14 @@ def run_command(app: App, once: bool, rehearse: str | None, workers: tuple[str, 
     if not _INVOKER.fullmatch(invoker):
         raise UsageError(f"--invoker: {invoker!r} is not claude, echo or MODULE:NAME")
     from producer.config.warnings import warnings
+    from producer.sandbox import narrowed
 
     counts = parse_counts(app, workers)
     script = read_script(rehearse) if rehearse else None
     for line in warnings(app.config):
         screen.warn(line)
+    if invoker == "claude" and (narrow := narrowed(app.config)):
+        screen.warn(narrow)
     return serve(app, once=once, script=script, workers=counts, invoker=invoker)
 
 

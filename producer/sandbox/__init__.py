@@ -10,6 +10,6 @@
 
 from producer.sandbox.choice import Way, choose, in_force
 from producer.sandbox.enclose import Ground, enclose
-from producer.sandbox.wishes import Wishes, problem, warded
+from producer.sandbox.wishes import NARROW, Wishes, narrowed, problem, warded
 
-__all__ = ["Ground", "Way", "Wishes", "choose", "enclose", "in_force", "problem", "warded"]
+__all__ = ["NARROW", "Ground", "Way", "Wishes", "choose", "enclose", "in_force", "narrowed", "problem", "warded"]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from producer.errors import SandboxMissing
 from producer.places import Places
-from producer.sandbox.choice import choose
+from producer.sandbox.choice import Way, bwrap_problem, choose, in_force
 
 if TYPE_CHECKING:  # workers read no configuration
     from producer.config import ProducerConfig
@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # workers read no configuration
 AGENTS = "agents"
 WARDED = (".claude", ".mcp.json")
 SECRETS = ".env"
+NARROW = "nothing new can be made directly beside producer.yaml, nor at the top of a worktree"
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,15 @@ def problem(config: ProducerConfig, name: str, *, metered: bool) -> tuple[str, s
         if link := linked(config.project_root, path):
             return "sandbox", f"{link} is a link, which agents could replace: name the real place in producer.yaml"
     return None
+
+
+def narrowed(config: ProducerConfig) -> str | None:
+    """A line about the roles that Landlock holds because bubblewrap does not work here; None where there are none."""
+    roles = config.roles.items()
+    names = [name for name, role in roles if role.sandbox == "auto" and in_force("auto", role.network) == Way.LANDLOCK]
+    if not names:
+        return None
+    return f"sandbox: Landlock holds {', '.join(names)}, for {bwrap_problem()}: {NARROW}"
 
 
 def warded(config: ProducerConfig, top: Path) -> tuple[str, ...]:

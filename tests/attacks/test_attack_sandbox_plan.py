@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,8 +14,10 @@ import pytest
 from driving import Project, Supervisor
 
 from producer import sandbox
+from producer.cli import execute
+from producer.config import load_config
 from producer.errors import SandboxMissing
-from producer.sandbox import Ground, Way, Wishes, bwrap, choice, walls
+from producer.sandbox import Ground, Way, Wishes, bwrap, choice, narrowed, walls
 from producer.sandbox.plan import Access, access, plan
 
 
@@ -216,6 +219,28 @@ def test_without_roots_rights_it_holds_the_same(place: SimpleNamespace, monkeypa
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without bubblewrap."""
     monkeypatch.setattr(choice, "bwrap_problem", lambda: "bubblewrap is not installed")
+
+
+def test_what_landlock_does_not_let_a_role_do_is_said_before_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    roles = {"code": {}, "qa": {"sandbox": "landlock"}, "art": {"sandbox": "none"}}
+    agents = {name: {"daily_cap_usd": 1, **settings} for name, settings in roles.items()}
+    document = {"project_name": "narrow", "budget": {"project_ceiling_usd": 1, "agents": agents}}
+    (tmp_path / "producer.yaml").write_text(json.dumps(document))
+    config = load_config(tmp_path / "producer.yaml")
+    monkeypatch.setattr(choice, "landlock_problem", lambda: None)
+    monkeypatch.setattr(choice, "_tried", lambda proc: None)
+    assert narrowed(config) is None
+
+    monkeypatch.setattr(choice, "_tried", lambda proc: "bubblewrap is not installed")
+    told = narrowed(config)
+    assert told is not None and "holds code, for bubblewrap is not installed: nothing new" in told
+    monkeypatch.chdir(tmp_path)
+    execute(["doctor", "--json"])
+    found = [each for each in json.loads(capsys.readouterr().out)["checks"] if each["name"] == "sandbox"]
+    said = {each["detail"].split(":")[0]: (each["status"], "beside producer.yaml" in each["detail"]) for each in found}
+    assert said == {"role code": ("warn", True), "role qa": ("ok", True), "role art has sandbox": ("warn", False)}
 
 
 def test_auto_falls_back_on_landlock_and_then_refuses(bare: None, monkeypatch: pytest.MonkeyPatch) -> None:
