@@ -32,8 +32,8 @@ from producer.reaper import Family
 from producer.wire.messages import Result, TaskMsg
 from producer.workers import ground, options, tools, transcript
 from producer.workers.classify import MISSING_SESSION, SESSION_IN_USE, Ending, Verdict, classify
-from producer.workers.enclosing import enclosed, outlet_of
-from producer.workers.isolation import Containment, containment, write_launcher
+from producer.workers.enclosing import enclosed, outlet_of, survey
+from producer.workers.isolation import Containment, write_launcher
 from producer.workers.listener import Listener, clean
 from producer.workers.outlet import outlet
 from producer.workers.runner import CallLedger, Emit, Stop
@@ -80,8 +80,8 @@ class ClaudeRunner:
         self._standing = Standing(self._stand_by, lambda attempt: self._end_processes(Family.of_attempt(attempt)))
 
     async def warm(self) -> None:
-        """Find out how a process can be contained here (the SDK is imported with this module)."""
-        self._kind = self._kind or await asyncio.to_thread(containment)
+        """Find out how a process can be held here (the SDK is imported with this module)."""
+        self._kind = self._kind or await asyncio.to_thread(survey)
 
     def quick(self, task: TaskMsg) -> Result | None:
         """Never: a model takes its time."""

@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from producer.sandbox import Ground, Way, Wishes, enclose
+from producer.sandbox import Ground, Way, Wishes, choice, enclose
 from producer.wire.messages import TaskMsg
 from producer.workers import options
-from producer.workers.isolation import Containment
+from producer.workers.isolation import Containment, containment
+
+
+def survey() -> Containment:
+    """Find out what holds a process on this machine, once for all workers that are forked from this one."""
+    choice.bwrap_problem()
+    return containment()
 
 
 class Enclosure(NamedTuple):

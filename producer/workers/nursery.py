@@ -2,8 +2,9 @@
 
     python -m producer.workers.nursery INVOKER        with one end of a socket pair as its stdin
 
-1. It says `ready` once everything is imported. A line `{"arguments": [...], "log": PATH}` is answered by the pid of a
-   new worker, which is a process of its own: session, output, keys and sockets; nothing is opened before the fork.
+1. It says `ready` once everything is imported, and known which sandboxes work here. A line
+   `{"arguments": [...], "log": PATH}` is answered by the pid of a new worker, which is a process of its own: session,
+   output, keys and sockets; nothing is opened before the fork.
 2. It holds no key and no socket but that one, runs no thread, and leaves when the supervisor closes it or dies. The
    workers stay: they are no more to it than its children.
 3. A worker sees the environment that the nursery was started with, so that its marks are found in /proc as ever.
@@ -27,7 +28,7 @@ def main() -> int:
     control = socket.socket(fileno=os.dup(0))
     worker: Any = import_module("producer.workers.__main__")
     if sys.argv[1] == "claude":
-        import_module("producer.workers.claude")
+        import_module("producer.workers.claude").survey()
     gc.collect()
     gc.freeze()  # pages that no collection touches stay shared
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps them; who wants to know has a pidfd
