@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
 
 import psutil
+import pytest
 from driving import Project, Supervisor, carriers, until
+from rehearsing import LONG, rehearse, shell, with_shell
+
+from producer.sandbox import choice
 
 NEVER = "import producer.supervisor.nursery as n; n.REST_SECONDS = 1e9"
 SOON = "import producer.supervisor.nursery as n; n.REST_SECONDS = 0.5"
@@ -113,3 +118,26 @@ n.sys, n.ANSWER_SECONDS = types.SimpleNamespace(executable={str(program)!r}), 40
     supervisor.ready(1)
     assert project.actions("nursery_failed") == []
     assert supervisor.stop() == 0
+
+
+COUNTED = """#!/bin/sh
+case "$*" in *" true") echo $PPID >> {log} ;; esac
+exec {bwrap} "$@"
+"""
+
+
+@pytest.mark.e2e
+@pytest.mark.skipif(choice.bwrap_problem() is not None, reason=str(choice.bwrap_problem()))
+def test_which_sandbox_works_is_found_out_once_for_all_workers(project: Project, supervise) -> None:
+    tools, log = project.root.parent / "bin", project.root.parent / "trials"
+    tools.mkdir()
+    (tools / "bwrap").write_text(COUNTED.format(log=log, bwrap=shutil.which("bwrap")))
+    (tools / "bwrap").chmod(0o755)
+    project.env["PATH"] = f"{tools}:{project.env['PATH']}"
+    project.configure({"code": with_shell(workers=3, warm=False)})
+    supervisor = rehearse(supervise, project, {"code": {"*": [shell("sleep 2"), {"text": "Done."}]}})
+    for number in range(3):
+        project.file_task(f"task {number}")
+    supervisor.until_count("done", 3, LONG)
+    assert len({row["detail"]["worker"] for row in project.actions("dispatch")}) == 3, "each had one to run"
+    assert len(set(log.read_text().split())) == 2, "the supervisor tried it, and the nursery"
