@@ -2,10 +2,10 @@
 
     python benchmarks/warm.py [--rounds 11]
 
-The real supervisor, worker, gateway and claude CLI; a scripted model on loopback. The three take turns in one run, so
+The real supervisor, worker, gateway and claude CLI; a scripted model on loopback. They take turns in one run, so
 that what else the machine does hits all of them. `claim` is the moment that the ledger has for the attempt; `request`
 is when the model has the whole request. query() is the SDK's, from its call on, with the SDK imported, straight to the
-model, with the same tools and options.
+model, with the same tools and options; and once more in the sandbox that the roles have, which it has not by itself.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ from producer.ids import from_iso, new_id
 from producer.ledger import LedgerClient, Reader
 from producer.places import Places
 from producer.reaper import PROJECT_MARKER, Family
+from producer.sandbox import Ground, Wishes, enclose
 from producer.wire.client import Control
+from producer.workers.isolation import Containment, write_launcher
 
 TOOLS = ["Read", "Write", "Edit", "Bash"]
 PATIENCE = 60.0
@@ -115,8 +117,17 @@ class Bench:
         with Reader(self.ledger) as reader:
             return asked - from_iso(reader.show(ident)["attempts"][0]["claimed_at"])
 
-    def query(self) -> float:
-        """Seconds from a call of query() to its request."""
+    def launcher(self, own: Path) -> Path:
+        """A stand-in for claude that starts it in the role's sandbox, ``own`` being its one private directory."""
+        from producer.workers.claude import _executable
+
+        wishes = Wishes("auto", "full", str(self.root), hide=(str(self.ledger.parent),))
+        way, words = enclose(wishes, Ground(self.root, None, own, (own,), (Path(_executable()),), os.environ["PATH"]))
+        self.way = way.value
+        return write_launcher(own / "claude.sh", _executable(), (), Containment.PLAIN, words)
+
+    def query(self, held: bool = False) -> float:
+        """Seconds from a call of query() to its request; ``held``: in the sandbox that a role of ours has."""
         import claude_agent_sdk as sdk
 
         ident = new_id()
@@ -125,6 +136,7 @@ class Bench:
         self.rest()
         options = sdk.ClaudeAgentOptions(
             cwd=self.root, model="claude-sonnet-5-5", tools=TOOLS, allowed_tools=TOOLS, permission_mode="dontAsk",
+            cli_path=self.launcher(own) if held else None,
             setting_sources=[], strict_mcp_config=True, skills=[], verbatim_prompts=True,
             env={"CLAUDE_CONFIG_DIR": str(own), "ANTHROPIC_BASE_URL": self.url, "ANTHROPIC_API_KEY": "sk-bench",
                  "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "ENABLE_TOOL_SEARCH": "0"},
@@ -162,11 +174,12 @@ def main() -> None:
         stack.callback(reaper.end, Family(entries=(f"{PROJECT_MARKER}={bench.places.key}",)))
         stack.callback(process.wait, 20)
         stack.callback(process.terminate)
-        warm, cold, plain = [], [], []
+        warm, cold, plain, held = [], [], [], []
         for _ in range(given.rounds):
             warm.append(bench.task("warm"))
             plain.append(bench.query())
             cold.append(bench.task("cold"))
+            held.append(bench.query(held=True))
         bench.rest()
         (stood,) = bench.standing()
         memory = stood.memory_full_info()
@@ -180,6 +193,7 @@ def main() -> None:
     print(line("a process that stood by (target: 120 ms, 4x)", warm, reference))
     print(line("a role with `warm: false`", cold, reference))
     print(line("plain query(), SDK imported", plain, reference))
+    print(line(f"query() in the same sandbox ({bench.way})", held, reference))
     print(f"\na process that stands by: {memory.rss >> 20} MB resident, {memory.uss >> 20} MB its own, "
           f"{spent * 100:.2f} % of a processor")  # fmt: skip
 
