@@ -201,7 +201,7 @@ def test_a_cancelled_attempt_leaves_nothing_however_it_is_contained(
 
     if kind == "namespace" and isolation.containment() != "namespace":
         pytest.skip("no PID namespaces for this user")
-    monkeypatch.setattr(claude, "containment", lambda: isolation.Containment(kind))
+    monkeypatch.setattr(claude, "survey", lambda: isolation.Containment(kind))
     with ScriptedApi(once(("Bash", {"command": DAEMON + " sleep 60"}))) as api:
         task = at_gateway(make_task, api, allowed_tools=["Bash"])
         result = run(task, around, lambda: _sleeping(task) >= 2, grace=1.0)
