@@ -65,7 +65,7 @@ def ready(project: Project) -> Project:
 def test_it_hunts_for_a_free_port_from_5050_and_is_bound_to_loopback_only(ready: Project) -> None:
     with ui(ready, "--no-browser") as (one, first), ui(ready, "--no-browser") as (_, second):
         ports = [int(re.fullmatch(r"http://127\.0\.0\.1:(\d+)/enter\?token=.+", link)[1]) for link in (first, second)]  # type: ignore[index]
-        assert 5050 <= ports[0] < ports[1]
+        assert min(ports) >= 5050 and ports[0] != ports[1]  # others may have had, and given back, one between
         with visit(first) as client:
             assert client.get("/").status_code == 200
         family = [psutil.Process(one.pid), *psutil.Process(one.pid).children()]
