@@ -12,9 +12,8 @@
    assumed. Zombies are not survivors.
 4. A signal goes to a pid and its start time together, so that a reused pid is never hit; this process and its
    ancestors are never hit.
-5. One look reads /proc/*/stat once, and no environment of the kernel's own threads, so that two hundred daemons are
-   found in milliseconds; elsewhere psutil looks. Most attempts leave nothing, and that takes one look to see, unless a
-   process ended under it: its child may be younger than the list of pids.
+5. Most attempts leave nothing, and that takes one look at the process table to see, unless a process ended under it:
+   its child may be younger than the list of pids.
 """
 
 from __future__ import annotations
@@ -22,10 +21,8 @@ from __future__ import annotations
 import os
 import select
 import signal
-import sys
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,14 +30,13 @@ from typing import NamedTuple
 
 import psutil
 
+from producer.processes import Row, Table, below, environment, look, row
+
 ATTEMPT_MARKER = "AI_PRODUCER_ATTEMPT"
 PROJECT_MARKER = "AI_PRODUCER_PROJECT"
 
-KERNEL_THREAD = 0x0020_0000  # PF_KTHREAD among a process's flags: linux/sched.h
 POLL_SECONDS = 0.02
-AT_ONCE = 64 << 10  # bytes read of a file of /proc
 HURRY = 1.0  # seconds of grace
-LINUX = sys.platform.startswith("linux")
 DEAD = frozenset({"Z", "X", "x"})
 Clock = Callable[[], float]
 Sleep = Callable[[float], None]
@@ -93,7 +89,7 @@ def marked(name: str) -> dict[str, list[int]]:
     values: dict[str, list[int]] = {}
     prefix = os.fsencode(f"{name}=")
     for pid in psutil.pids():
-        for entry in _environ(pid).split(b"\0"):
+        for entry in environment(pid).split(b"\0"):
             if entry.startswith(prefix):
                 values.setdefault(os.fsdecode(entry[len(prefix) :]), []).append(pid)
     return values
@@ -211,87 +207,31 @@ def _freeze(family: Family, deadline: float, clock: Clock) -> set[Proc]:
 
 def _members(family: Family) -> list[Proc]:
     """The living processes of a family, by one look at the process table."""
-    return _look_for(family, _look())
+    return _look_for(family, look())
 
 
 def _is_gone(family: Family) -> bool:
     """Whether one look suffices to say that nothing of a family lives: all that was listed was still there."""
-    table = _look()
-    return not (table.hasty or _look_for(family, table) or _has_dead(family, table))
+    table = look()
+    return not (table.ended or _look_for(family, table) or _has_dead(family, table))
 
 
 def _has_dead(family: Family, table: Table) -> bool:
     """Whether something below the root has ended, which nobody has asked for its exit status yet."""
-    return family.root is not None and any(table.rows[pid].state in DEAD for pid in _below(family.root, table.children))
+    return family.root is not None and any(table.rows[pid].state in DEAD for pid in below(family.root, table.children))
 
 
 def _look_for(family: Family, table: Table) -> list[Proc]:
     rows, children = table.rows, table.children
-    spared = _untouchable(rows) | {pid for root in family.spare for pid in (root, *_below(root, children))}
-    pids = set(_below(family.root, children)) if family.root is not None else set()
+    spared = _untouchable(rows) | {pid for root in family.spare for pid in (root, *below(root, children))}
+    pids = set(below(family.root, children)) if family.root is not None else set()
     if family.entries:
         wanted = {os.fsencode(entry) for entry in family.entries}
         others = rows.keys() - pids - spared
         for pid in others:
-            if not wanted.isdisjoint(_environ(pid).split(b"\0")):
-                pids.update((pid, *_below(pid, children)))
+            if not wanted.isdisjoint(environment(pid).split(b"\0")):
+                pids.update((pid, *below(pid, children)))
     return [Proc(pid, rows[pid].start) for pid in pids - spared if rows[pid].state not in DEAD]
-
-
-class Row(NamedTuple):
-    """What is known of one process."""
-
-    parent: int
-    start: float
-    state: str
-    kernel: bool = False
-
-
-class Table(NamedTuple):
-    """One look at all processes but the kernel's own threads, the children of each, and whether one ended meanwhile."""
-
-    rows: dict[int, Row]
-    children: dict[int, list[int]]
-    hasty: bool
-
-
-def _look() -> Table:
-    rows: dict[int, Row] = {}
-    children: dict[int, list[int]] = defaultdict(list)
-    hasty = False
-    for pid in psutil.pids():
-        row = _row(pid)
-        if row is None:
-            hasty = True
-        elif not row.kernel:
-            rows[pid] = row
-            children[row.parent].append(pid)
-    return Table(rows, children, hasty)
-
-
-def _row(pid: int) -> Row | None:
-    """What is known of a process; None where there is none any more."""
-    if not LINUX:
-        try:
-            process = psutil.Process(pid)
-            state = "Z" if process.status() == psutil.STATUS_ZOMBIE else "S"
-            return Row(process.ppid(), process.create_time(), state)
-        except psutil.Error:
-            return None
-    try:
-        stat = _read(f"/proc/{pid}/stat")
-    except OSError:
-        return None
-    fields = stat[stat.rindex(b")") + 2 :].split()  # the name before it may hold anything, brackets too
-    return Row(int(fields[1]), float(fields[19]), fields[0].decode(), bool(int(fields[6]) & KERNEL_THREAD))
-
-
-def _below(root: int, children: dict[int, list[int]]) -> Iterable[int]:
-    waiting = list(children.get(root, ()))
-    while waiting:
-        pid = waiting.pop()
-        yield pid
-        waiting.extend(children.get(pid, ()))
 
 
 def _untouchable(rows: dict[int, Row]) -> set[int]:
@@ -307,12 +247,12 @@ def _signal(proc: Proc, number: int) -> None:
     """Send a signal, if the pid still is the process that was meant."""
     with suppress(OSError, psutil.Error):
         if not hasattr(os, "pidfd_open"):
-            if (row := _row(proc.pid)) and row.start == proc.start:
+            if (found := row(proc.pid)) and found.start == proc.start:
                 os.kill(proc.pid, number)
             return
         handle = os.pidfd_open(proc.pid)
         try:
-            if (row := _row(proc.pid)) and row.start == proc.start:
+            if (found := row(proc.pid)) and found.start == proc.start:
                 signal.pidfd_send_signal(handle, number)
         finally:
             os.close(handle)
@@ -335,28 +275,3 @@ def _holds_namespace(pid: int) -> bool:
     except OSError:
         return False
     return any(_leads_namespace(int(child)) for child in children)
-
-
-def _environ(pid: int) -> bytes:
-    """The environment a process was started with, NUL-separated; empty where it may not be read."""
-    if LINUX:
-        try:
-            return _read(f"/proc/{pid}/environ")
-        except OSError:
-            return b""
-    try:
-        return b"\0".join(os.fsencode(f"{k}={v}") for k, v in psutil.Process(pid).environ().items())
-    except psutil.Error:
-        return b""
-
-
-def _read(path: str) -> bytes:
-    """A file of /proc, which says nothing of its length. Raises OSError. Half of what pathlib takes."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        found = b""
-        while some := os.read(handle, AT_ONCE):
-            found += some
-        return found
-    finally:
-        os.close(handle)

@@ -144,9 +144,9 @@ def test_where_nothing_was_left_one_look_is_enough_and_reads_nothing_of_the_kern
     kernel = first | {process.pid for process in known if process.info["ppid"] in first}
     looks: list[bool] = []
     read: list[int] = []
-    look, environ = reaper._look, reaper._environ
-    monkeypatch.setattr(reaper, "_look", lambda: (found := look(), looks.append(found.hasty))[0])
-    monkeypatch.setattr(reaper, "_environ", lambda pid: (read.append(pid), environ(pid))[1])
+    look, environ = reaper.look, reaper.environment
+    monkeypatch.setattr(reaper, "look", lambda: (found := look(), looks.append(found.ended))[0])
+    monkeypatch.setattr(reaper, "environment", lambda pid: (read.append(pid), environ(pid))[1])
 
     def quiet() -> bool:  # something of this machine may end under a look, which then does not count
         looks.clear()
