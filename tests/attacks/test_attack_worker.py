@@ -267,7 +267,9 @@ def test_a_flood_does_not_fill_the_audit_log(project: Project, supervise: Callab
     supervisor.stop()
     said = {kind: [row["detail"] for row in project.audit() if row["action"] == kind] for kind in kinds}
     assert {kind: len(rows) for kind, rows in said.items()} == dict.fromkeys(kinds, 101)
-    assert all(0 < rows[-1]["more"] <= 900 for rows in said.values()), "what was not read yet is not counted"
+    more = {kind: rows[-1]["more"] for kind, rows in said.items()}
+    # What was not read yet is not counted; a forged result read after its attempt was stopped is a stale one.
+    assert min(more.values()) > 0 and sum(more.values()) <= 4 * 900, more
 
 
 def test_frames_in_any_number_and_order(besieged: Supervisor, impostor: Impostor) -> None:
